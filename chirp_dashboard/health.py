@@ -1,0 +1,59 @@
+"""Is this process alive, and is everything it needs there? Says which check failed, never why."""
+
+import logging
+
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import JsonResponse
+
+logger = logging.getLogger(__name__)
+
+WORKER_SILENCE = 60
+"""Seconds without a heartbeat after which no worker counts as running."""
+
+
+def process():
+    return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+def readiness():
+    checks = {"database": database, "migrations": migrations, "worker": worker}
+    outcome = {name: _passes(check) for name, check in checks.items()}
+    ready = all(outcome.values())
+    return JsonResponse(
+        {
+            "status": "ok" if ready else "unavailable",
+            "checks": {name: "ok" if passed else "failed" for name, passed in outcome.items()},
+        },
+        status=200 if ready else 503,
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _passes(check):
+    try:
+        return check()
+    except DatabaseError:
+        logger.warning("Readiness check %s failed", check.__name__, exc_info=True)
+        return False
+
+
+def database():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return cursor.fetchone() == (1,)
+
+
+def migrations():
+    executor = MigrationExecutor(connection)
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())
+
+
+def worker():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM procrastinate_workers"
+            " WHERE last_heartbeat > now() - make_interval(secs => %s))",
+            [WORKER_SILENCE],
+        )
+        return cursor.fetchone() == (True,)

@@ -3,11 +3,13 @@
 from django.conf import settings
 from django.contrib.auth import middleware as auth_middleware
 from django.contrib.auth.views import redirect_to_login
-from django.shortcuts import resolve_url
+from django.shortcuts import get_object_or_404, resolve_url
 from django.utils.cache import patch_vary_headers
 from django_htmx.http import HttpResponseClientRedirect
 
 from chirp_dashboard import health
+from chirp_dashboard.organizations.models import Membership
+from chirp_dashboard.organizations.permissions import NO_GRANTS
 
 
 class HealthMiddleware:
@@ -52,3 +54,31 @@ class PrivatePagesMiddleware:
         if request.user.is_authenticated:
             response.headers["Cache-Control"] = "no-store"
         return response
+
+
+class OrganizationMiddleware:
+    """Resolve `org` of the address to the signed-in person's membership, or answer 404.
+
+    One query brings everything the frame of a page shows: `request.organization`,
+    `request.membership`, `request.can`, `request.applications` and `request.organizations`.
+    """
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        request.organization = request.membership = None
+        request.can = NO_GRANTS
+        return self.get_response(request)
+
+    def process_view(self, request, view, args, kwargs):
+        if "org" not in kwargs or not request.user.is_authenticated:
+            return
+        membership = Membership.objects.framed(request.user).filter(
+            organization__slug=kwargs["org"]
+        )
+        request.membership = get_object_or_404(membership)
+        request.organization = request.membership.organization
+        request.applications = request.membership.applications
+        request.organizations = request.membership.organizations
+        request.can = request.membership.can

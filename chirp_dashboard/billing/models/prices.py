@@ -1,0 +1,92 @@
+"""The price list: what a number costs to purchase and to rent, from which day."""
+
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+
+from chirp_dashboard.organizations.models import Organization
+
+
+class NumberType(models.TextChoices):
+    LOCAL = "local", "Local"
+    TOLL_FREE = "tollfree", "Toll-free"
+    SHORT_CODE = "shortcode", "Short code"
+
+
+class PriceQuerySet(models.QuerySet):
+    def in_force(self, organization, *, on):
+        """`{(country, number_type): Price}` for `organization` on its local date `on`.
+
+        The organization's own row wins over the general one, then the latest `valid_from`.
+        """
+        rows = (
+            self.filter(
+                Q(organization=organization) | Q(organization=None),
+                currency=organization.currency,
+                valid_from__lte=on,
+            )
+            .order_by("country", "number_type", "organization", "-valid_from")
+            .distinct("country", "number_type", "organization")
+        )
+        prices = {}
+        for price in rows:  # the general row (NULL) sorts last
+            prices.setdefault((price.country, price.number_type), price)
+        return prices
+
+
+class Price(models.Model):
+    """One row of the price list. Changing it never touches running rentals: they froze theirs."""
+
+    organization = models.ForeignKey(
+        Organization,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="prices",
+        help_text="Empty: for everyone.",
+    )
+    country = models.CharField(max_length=2, validators=[RegexValidator(r"^[A-Z]{2}\Z")])
+    number_type = models.CharField(max_length=9, choices=NumberType)
+    currency = models.CharField(
+        max_length=3, default="USD", validators=[RegexValidator(r"^[A-Z]{3}\Z")]
+    )
+    purchase_fee = models.BigIntegerField(
+        validators=[MinValueValidator(0)], help_text="Once, in the minor unit (cents)."
+    )
+    rental = models.BigIntegerField(
+        validators=[MinValueValidator(0)],
+        help_text="Per interval, in the minor unit (cents).",
+    )
+    interval_months = models.PositiveSmallIntegerField(
+        default=1,
+        choices=[(1, "monthly"), (3, "3 months"), (6, "6 months"), (12, "12 months")],
+    )
+    valid_from = models.DateField()
+
+    objects = PriceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=[
+                    "organization",
+                    "country",
+                    "number_type",
+                    "currency",
+                    "valid_from",
+                ],
+                name="price_once_per_day",
+                nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                condition=Q(purchase_fee__gte=0) & Q(rental__gte=0),
+                name="price_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(interval_months__in=[1, 3, 6, 12]), name="price_interval"
+            ),
+        ]
+        ordering = ["country", "number_type", "-valid_from"]
+
+    def __str__(self):
+        return f"{self.country} {self.get_number_type_display()} from {self.valid_from}"

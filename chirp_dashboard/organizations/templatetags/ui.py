@@ -1,0 +1,32 @@
+"""Template filters for what every page shows: money and dates, the way `design.md` §10 wants them."""
+
+from django import template
+
+register = template.Library()
+
+SYMBOLS = {"USD": "$", "CAD": "CA$", "EUR": "€", "GBP": "£", "AUD": "A$"}
+DECIMALS = {"JPY": 0, "KRW": 0, "CLP": 0, "BHD": 3, "KWD": 3}
+
+
+@register.filter
+def money(minor, currency="USD"):
+    """`$1,234.50` for 123450 and "USD"; exact, with a real minus sign."""
+    if minor is None:
+        return ""
+    decimals = DECIMALS.get(currency, 2)
+    whole, rest = divmod(abs(minor), 10**decimals)
+    digits = f"{whole:,}" + (f".{rest:0{decimals}d}" if decimals else "")
+    symbol = SYMBOLS.get(currency, f"{currency} ")
+    return f"{'−' if minor < 0 else ''}{symbol}{digits}"
+
+
+@register.filter
+def price(minor, currency="USD"):
+    """Like `money`, with "free" for zero: for what something costs, not for a sum."""
+    return "free" if minor == 0 else money(minor, currency)
+
+
+@register.filter
+def day(value):
+    """`1 Dec 2026`."""
+    return f"{value.day} {value:%b %Y}" if value else ""

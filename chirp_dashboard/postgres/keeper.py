@@ -61,7 +61,12 @@ class Keeper:
             if not self.deserted:
                 self.disown_stale_pid()
                 self.server = subprocess.Popen(
-                    self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **unprivileged()
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    **unprivileged(),
                 )
 
     def disown_stale_pid(self):

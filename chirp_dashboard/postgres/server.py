@@ -188,7 +188,14 @@ class Server:
     def start_keeper(self, lock):
         command = [self.bin_dir / "postgres", "-D", self.data, *self.options()]
         process = subprocess.Popen(
-            [sys.executable, "-I", keeper.__file__, self.home, str(lock.fileno()), *command],
+            [
+                sys.executable,
+                "-I",
+                keeper.__file__,
+                self.home,
+                str(lock.fileno()),
+                *command,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -205,8 +212,18 @@ class Server:
             time.sleep(0.02)
 
     def options(self):
-        listening = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.socket_dir}"]
-        return [*listening, "-c", "max_connections=200", *([] if self.durable else FAST)]
+        listening = [
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"unix_socket_directories={self.socket_dir}",
+        ]
+        return [
+            *listening,
+            "-c",
+            "max_connections=200",
+            *([] if self.durable else FAST),
+        ]
 
     def answers(self):
         try:
@@ -217,7 +234,10 @@ class Server:
 
     def connect(self):
         return psycopg.connect(
-            host=str(self.socket_dir), user="postgres", dbname="postgres", autocommit=True
+            host=str(self.socket_dir),
+            user="postgres",
+            dbname="postgres",
+            autocommit=True,
         )
 
     def reason(self):
@@ -229,7 +249,9 @@ class Server:
 
     def make_database(self, name):
         with self.connect() as connection:
-            exists = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
+            exists = connection.execute(
+                "SELECT FROM pg_database WHERE datname = %s", [name]
+            ).fetchone()
             if exists is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
@@ -256,24 +278,47 @@ class Server:
 
     def make_cluster(self):
         if any(self.data.iterdir()):
-            raise ServerError(f"{self.data} is not empty but holds no PostgreSQL data: move it away.")
+            raise ServerError(
+                f"{self.data} is not empty but holds no PostgreSQL data: move it away."
+            )
         provider = ["--locale-provider=builtin"] if major_version(self.bin_dir) >= 17 else []
         status, said = run(
             [
-                *(self.bin_dir / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust"),
+                *(
+                    self.bin_dir / "initdb",
+                    "-D",
+                    self.data,
+                    "-U",
+                    "postgres",
+                    "--auth=trust",
+                ),
                 *("--encoding=UTF8", "--locale=C.UTF-8", *provider),
                 *([] if self.durable else ["--no-sync"]),
             ]
         )
         if status:
-            raise ServerError(f"PostgreSQL cannot make its data in {self.data}: {said.splitlines()[-1]}")
+            raise ServerError(
+                f"PostgreSQL cannot make its data in {self.data}: {said.splitlines()[-1]}"
+            )
 
     def end_orphan(self):
         """End a server whose keeper was killed; whatever else now has its process id is left alone."""
         pid_file = self.data / "postmaster.pid"
         pid = int(pid_file.read_text().split("\n")[0]) if pid_file.exists() else None
         if pid and str(self.data) in command_line(pid):
-            run([self.bin_dir / "pg_ctl", "-D", self.data, "-m", "fast", "-w", "-t", "20", "stop"])
+            run(
+                [
+                    self.bin_dir / "pg_ctl",
+                    "-D",
+                    self.data,
+                    "-m",
+                    "fast",
+                    "-w",
+                    "-t",
+                    "20",
+                    "stop",
+                ]
+            )
 
 
 def command_line(pid):
@@ -284,5 +329,8 @@ def command_line(pid):
         if sys.platform == "linux":
             return ""
     return subprocess.run(
-        ["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False
+        ["ps", "-p", str(pid), "-o", "command="],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout

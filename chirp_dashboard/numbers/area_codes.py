@@ -154,7 +154,11 @@ def regions(country: str) -> list[tuple[str, str]]:
 def cities(country: str, region: str) -> list[str]:
     """Cities that area codes of a region are named after, by name."""
     return sorted(
-        {place.city for place in area_codes().values() if (place.country, place.region) == (country, region)}
+        {
+            place.city
+            for place in area_codes().values()
+            if (place.country, place.region) == (country, region)
+        }
     )
 
 

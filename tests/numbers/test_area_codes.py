@@ -93,10 +93,16 @@ KNOWN = """
 # Regions whose area codes are not all in one zone.
 ZONES_APART = {"FL": 2, "IN": 2, "KY": 2, "TN": 2, "TX": 2}
 
-NOT_GEOGRAPHIC = (
-    "200 211 311 411 456 500 521 533 544 555 566 577 588 600 622 633 700 710 800 822 888 900 911 950 976"
-)
-OTHER_COUNTRIES = {"787": "PR", "939": "PR", "340": "VI", "671": "GU", "684": "AS", "670": "MP", "876": "JM"}
+NOT_GEOGRAPHIC = "200 211 311 411 456 500 521 533 544 555 566 577 588 600 622 633 700 710 800 822 888 900 911 950 976"
+OTHER_COUNTRIES = {
+    "787": "PR",
+    "939": "PR",
+    "340": "VI",
+    "671": "GU",
+    "684": "AS",
+    "670": "MP",
+    "876": "JM",
+}
 
 
 @pytest.mark.parametrize("line", KNOWN.strip().splitlines(), ids=lambda line: line.split()[0])
@@ -113,7 +119,10 @@ def test_well_known_code_is_where_everyone_knows_it_to_be(line):
 
 
 def test_table_holds_every_geographic_code_of_both_countries_and_nothing_else():
-    ordinary = {phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE}
+    ordinary = {
+        phonenumbers.PhoneNumberType.FIXED_LINE,
+        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,
+    }
     geographic = {}
     for code in map(str, range(200, 1000)):
         number = phonenumbers.parse(f"+1{code}5550100")
@@ -209,4 +218,9 @@ def test_looking_up_never_loads_the_geocoder():
         "import sys; from chirp_dashboard.numbers.area_codes import lookup; lookup('+12125550100');"
         "sys.exit(any(name.startswith('phonenumbers') for name in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False
+        ).returncode
+        == 0
+    )

@@ -170,7 +170,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument(
-            "--check", action="store_true", help="change nothing; fail if the table would be different"
+            "--check",
+            action="store_true",
+            help="change nothing; fail if the table would be different",
         )
 
     def handle(self, *, check, **options):
@@ -206,8 +208,12 @@ def _geographic_codes():
 
     codes = {}
     for country in REGIONS:
-        plan = re.compile(PhoneMetadata.metadata_for_region(country).fixed_line.national_number_pattern)
-        codes |= {code: country for code in map(str, range(200, 1000)) if plan.fullmatch(f"{code}5550100")}
+        plan = re.compile(
+            PhoneMetadata.metadata_for_region(country).fixed_line.national_number_pattern
+        )
+        codes |= {
+            code: country for code in map(str, range(200, 1000)) if plan.fullmatch(f"{code}5550100")
+        }
     return codes
 
 
@@ -228,7 +234,11 @@ def _place(code, exchanges):
     if code not in CITIES and not places:
         raise CommandError(f"Nothing is known about {code}: say in OVERLAYS or CITIES where it is.")
     city, region = CITIES.get(code) or min(places, key=lambda place: (-_size(places[place]), place))
-    return city, region, TIME_ZONES.get(code) or _time_zone(code, places.get((city, region)))
+    return (
+        city,
+        region,
+        TIME_ZONES.get(code) or _time_zone(code, places.get((city, region))),
+    )
 
 
 def _size(prefixes):

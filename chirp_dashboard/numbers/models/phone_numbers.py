@@ -2,7 +2,7 @@
 
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Q, Value
+from django.db.models import ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Concat, Lower
 from django.utils import timezone
 
@@ -12,6 +12,7 @@ from chirp_dashboard.organizations.public_ids import PublicIdField
 from .inventory import NumberFacts
 
 LIVE = ~Q(state="released")
+UNLABELLED = ExpressionWrapper(Q(label=""), output_field=models.BooleanField())  # sorts last
 
 
 class PhoneNumberQuerySet(models.QuerySet):
@@ -101,6 +102,7 @@ class PhoneNumber(NumberFacts):
             ),
             models.Index(
                 F("organization"),
+                UNLABELLED,
                 Lower("label"),
                 F("id"),
                 condition=LIVE,
@@ -110,6 +112,11 @@ class PhoneNumber(NumberFacts):
                 fields=["organization", "number_type", "number", "id"],
                 condition=LIVE,
                 name="number_by_type",
+            ),
+            models.Index(
+                fields=["organization", "region", "number", "id"],
+                condition=LIVE,
+                name="number_by_region",
             ),
             models.Index(
                 fields=["organization", "purchased_at", "id"],
@@ -130,6 +137,16 @@ class PhoneNumber(NumberFacts):
                 fields=["organization", "number", "id"],
                 condition=Q(state="suspended"),
                 name="number_suspended",
+            ),
+            models.Index(
+                fields=["organization", "number", "id"],
+                condition=LIVE & Q(release_locked=True),
+                name="number_locked",
+            ),
+            models.Index(
+                fields=["organization", "number", "id"],
+                condition=LIVE & Q(releases_on__isnull=False),
+                name="number_being_released",
             ),
             models.Index(
                 fields=["releases_on"],

@@ -6,10 +6,9 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import JsonResponse
 
-logger = logging.getLogger(__name__)
+from chirp_dashboard import jobs
 
-WORKER_SILENCE = 60
-"""Seconds without a heartbeat after which no worker counts as running."""
+logger = logging.getLogger(__name__)
 
 
 def process():
@@ -54,6 +53,6 @@ def worker():
         cursor.execute(
             "SELECT EXISTS (SELECT FROM procrastinate_workers"
             " WHERE last_heartbeat > now() - make_interval(secs => %s))",
-            [WORKER_SILENCE],
+            [jobs.SILENCE],
         )
         return cursor.fetchone() == (True,)

@@ -6,6 +6,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from chirp_dashboard.organizations.models import INSERT_ONLY, Organization
+from chirp_dashboard.organizations.refusals import Refused
 
 BALANCED = pgtrigger.Trigger(
     name="balanced",
@@ -23,7 +24,7 @@ BALANCED = pgtrigger.Trigger(
 )
 
 
-class CreditLimitReached(Exception):
+class CreditLimitReached(Refused):
     """The purchase would owe more than the organization's credit limit or daily cap allows."""
 
 
@@ -83,6 +84,17 @@ class Standing(models.Model):
                 "This purchase would pass what your organization may spend in a day. "
                 "Nothing was purchased. Try again tomorrow or ask for a higher cap."
             )
+
+    def spend(self, total, *, on, unsettled=0):
+        """Count a purchase placed on `on`; `unsettled` stays reserved until `settle()`."""
+        self.spent, self.spent_on = self.spent_so_far(on) + total, on
+        self.unsettled += unsettled
+        self.save(update_fields=["spent", "spent_on", "unsettled"])
+
+    def settle(self, unsettled):
+        """The order that reserved `unsettled` is settled: what it delivered is in the balance now."""
+        self.unsettled -= unsettled
+        self.save(update_fields=["unsettled"])
 
     def add(self, amount):
         Standing.objects.filter(pk=self.pk).update(balance=F("balance") + amount)

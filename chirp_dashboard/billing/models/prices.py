@@ -25,8 +25,8 @@ class PriceQuerySet(models.QuerySet):
                 currency=organization.currency,
                 valid_from__lte=on,
             )
-            .order_by("country", "number_type", "organization", "-valid_from")
-            .distinct("country", "number_type", "organization")
+            .order_by("country", "number_type", "organization_id", "-valid_from")
+            .distinct("country", "number_type", "organization_id")
         )
         prices = {}
         for price in rows:  # the general row (NULL) sorts last

@@ -7,6 +7,12 @@ from django.utils import timezone
 from chirp_dashboard.billing.periods import add_months, months_until
 from chirp_dashboard.organizations.models import Organization
 
+from .starting import StartsRentals
+
+
+class RentalQuerySet(StartsRentals):
+    """`start()` comes from StartsRentals (written beside it, in starting.py)."""
+
 
 class Rental(models.Model):
     """The contract for one number: price frozen at purchase, open until `ends_on`.
@@ -26,6 +32,8 @@ class Rental(models.Model):
     starts_on = models.DateField()
     ends_on = models.DateField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = RentalQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -1,0 +1,10 @@
+from .base import Answer, Carrier, Outcome
+from .stock import StockCarrier
+
+CARRIERS = {carrier.name: carrier for carrier in (StockCarrier(),)}
+
+__all__ = ["CARRIERS", "Answer", "Carrier", "Outcome", "StockCarrier", "carrier_named"]
+
+
+def carrier_named(name):
+    return CARRIERS[name]

@@ -2,10 +2,11 @@
 
 import pgtrigger
 from django.conf import settings
-from django.db import models
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models import F, Q
 
-from chirp_dashboard.organizations.models import Application, Organization
+from chirp_dashboard.organizations.models import Activity, Application, Organization
+from chirp_dashboard.organizations.refusals import Refused
 
 from .phone_numbers import PhoneNumber
 
@@ -35,6 +36,40 @@ FITTING = pgtrigger.Trigger(
 class AssignmentQuerySet(models.QuerySet):
     def open(self):
         return self.filter(ended_at=None)
+
+    @transaction.atomic
+    def archive(self, application, *, by, at):
+        """Archive `application`: its assignments end, its numbers stay in the organization.
+
+        Returns how many assignments ended. Its slug stays taken. Raises Refused when it is archived.
+        """
+        application.lock()
+        if application.is_archived:
+            raise Refused(f"{application} is archived already.")
+        numbers = list(
+            PhoneNumber.objects.select_for_update(no_key=True)
+            .filter(assignments__in=self.open().filter(application=application))
+            .order_by("id")
+        )
+        self.open().filter(application=application).update(
+            ended_at=at, ended_because=Assignment.Ended.ARCHIVED
+        )
+        PhoneNumber.objects.filter(pk__in=[number.pk for number in numbers]).update(
+            assignment_count=F("assignment_count") - 1
+        )
+        application.archived_at = at
+        application.save(update_fields=["archived_at"])
+        ended = [(number, {"application": application.name}, None) for number in numbers]
+        Activity.objects.bulk_record(application.organization, "removed", ended, by=by, at=at)
+        Activity.objects.record(
+            application.organization,
+            "archived",
+            subject=application,
+            by=by,
+            at=at,
+            after={"assignments_ended": len(numbers)},
+        )
+        return len(numbers)
 
 
 class Assignment(models.Model):

@@ -14,8 +14,27 @@ class Capability(models.TextChoices):
     VOICE = "Voice", "Voice"
 
 
+class NumberQuerySet(models.QuerySet):
+    def among(self, numbers):
+        """Exactly the `(country, number)` pairs in `numbers`."""
+        wanted = Q(pk=None)
+        for country in {country for country, _ in numbers}:
+            wanted |= Q(country=country, number__in=[n for c, n in numbers if c == country])
+        return self.filter(wanted)
+
+
 class NumberFacts(models.Model):
     """What is true of a number whoever owns it; shared by stock, holds, order lines and phone numbers."""
+
+    FACTS = (
+        "country",
+        "number",
+        "number_type",
+        "region",
+        "city",
+        "area_code",
+        "capabilities",
+    )
 
     country = models.CharField(max_length=2)
     number = models.CharField(
@@ -44,12 +63,21 @@ class NumberFacts(models.Model):
         return self.number
 
     @property
+    def facts(self):
+        """The columns every copy of this number shares, to write the next copy from."""
+        return {name: getattr(self, name) for name in self.FACTS}
+
+    @property
+    def key(self):
+        return self.country, self.number
+
+    @property
     def location(self):
         """ "New York, NY"; empty where a number belongs to a whole country."""
         return ", ".join(part for part in (self.city, self.region) if part)
 
 
-class InventoryQuerySet(models.QuerySet):
+class InventoryQuerySet(NumberQuerySet):
     def for_sale(self, *, at):
         """Neither sold nor claimed nor kept aside at the moment `at`. Holds are judged by the search."""
         return self.filter(status=InventoryNumber.Status.FOR_SALE).filter(
@@ -106,3 +134,7 @@ class InventoryNumber(NumberFacts):
             ),
             GinIndex(fields=["number"], opclasses=["gin_trgm_ops"], name="inventory_by_pattern"),
         ]
+
+    def is_for_sale(self, *, at):
+        aside = self.not_for_sale_until is not None and self.not_for_sale_until > at
+        return self.status == self.Status.FOR_SALE and not aside

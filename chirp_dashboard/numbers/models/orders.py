@@ -1,18 +1,133 @@
-"""Orders: the durable intent to purchase 1 to 20 numbers, each line with its own outcome."""
+"""Orders: the durable intent to purchase 1 to 20 numbers, each line with its own outcome.
+
+`Order.objects.place()` writes the intent; `Order.advance()` (in `advancing.py`) takes the next step and
+may be called by the request, by a worker, or after a crash, with the same result. With the default
+parts, stock and account, there is no outside call and `place()` completes the order itself, in the
+one transaction that also made the claim.
+"""
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 
-from chirp_dashboard.organizations.models import Application, Organization
+from chirp_dashboard.billing.gateways import gateway_for
+from chirp_dashboard.billing.models import Payment, Standing
+from chirp_dashboard.numbers.carriers import carrier_named
+from chirp_dashboard.organizations.models import Activity, Application, Organization
 from chirp_dashboard.organizations.public_ids import PublicIdField
+from chirp_dashboard.organizations.refusals import Refused
 
+from .advancing import Advances
+from .delivery import deliver
+from .holds import Hold
 from .inventory import NumberFacts
+from .quotes import Quote, QuoteChanged
 
 LINES_PER_ORDER = 20
 
 
-class Order(models.Model):
+class IdempotencyConflict(Refused):
+    """The same idempotency key came with another order."""
+
+
+class OrderQuerySet(models.QuerySet):
+    def open(self):
+        return self.filter(state__in=Order.OPEN)
+
+    @transaction.atomic
+    def _place(
+        self, organization, *, person, numbers, expected_total, idempotency_key, at, application
+    ):
+        standing = Standing.lock(organization)
+        earlier = self.filter(organization=organization, idempotency_key=idempotency_key).first()
+        if earlier:
+            return earlier.replayed(numbers=numbers, expected_total=expected_total)
+        on = organization.local_date(at)
+        quote = self._claim(organization, person, numbers, on=on, at=at, expected=expected_total)
+        standing.check_purchase(quote.total, on=on)
+        order = Order(
+            organization=organization,
+            placed_by=person,
+            placed_at=at,
+            placed_on=on,
+            application=application,
+            gateway=organization.gateway,
+            total=quote.total,
+            currency=quote.currency,
+            idempotency_key=idempotency_key,
+        )
+        Hold.objects.among(numbers).order_by()._raw_delete(self.db)
+        if order.completes_at_once(quote):
+            order.complete_at_once(quote, standing=standing, at=at)
+        else:
+            order.begin(quote, standing=standing, at=at)
+        return order
+
+    def place(
+        self,
+        organization,
+        *,
+        person,
+        numbers,
+        expected_total,
+        idempotency_key,
+        at,
+        application=None,
+    ):
+        """Place an order for `numbers` (`(country, number)` pairs) at the total the person saw.
+
+        All or nothing: raises QuoteChanged when a number is gone or the total (minor unit) no longer
+        holds, CreditLimitReached, or Refused. The same `idempotency_key` again returns the same
+        order, or raises IdempotencyConflict when what it asks for differs.
+        """
+        numbers = sorted(set(numbers))
+        if not 1 <= len(numbers) <= LINES_PER_ORDER:
+            raise Refused(f"An order takes 1 to {LINES_PER_ORDER} numbers.")
+        if application and (application.is_archived or application.kind != Application.Kind.LIVE):
+            raise Refused(f"{application} takes no live numbers. Choose another application.")
+        order = self._place(
+            organization,
+            person=person,
+            numbers=numbers,
+            expected_total=expected_total,
+            idempotency_key=idempotency_key,
+            at=at,
+            application=application,
+        )
+        order.advance(at=at)
+        return order
+
+    def _claim(self, organization, person, numbers, *, on, at, expected):
+        """Lock the numbers and quote them; held ones at the prices they were held at."""
+        carrier = carrier_named("stock")
+        lost = carrier.claim(organization, numbers, at=at)
+        holds = {hold.key: hold for hold in Hold.objects.among(numbers).live(at=at)}
+        offers = {}
+        for key, hold in holds.items():
+            if hold.organization_id != organization.pk:
+                lost.setdefault(key, "just taken by somebody else")
+            elif hold.person_id != person.pk:
+                lost.setdefault(key, f"held by {hold.person}")
+            else:
+                offers[key] = hold
+        if unheld := [key for key in numbers if key not in offers and key not in lost]:
+            offers |= carrier.offers(organization, unheld, on=on, at=at)
+        lost |= {key: "no longer for sale" for key in numbers if key not in offers | lost}
+        remaining = [offers[key] for key in numbers if key not in lost]
+        quote = Quote.of(organization, remaining, on=on) if remaining else None
+        if lost or quote.total != expected:
+            raise QuoteChanged(quote, lost)
+        return quote
+
+    def advance_due(self, *, at, limit=100):
+        """Advance every open order whose time for another look has come; returns how many."""
+        due = self.open().filter(next_look_at__lte=at).order_by("next_look_at")[:limit]
+        for order in due:
+            order.advance(at=at)
+        return len(due)
+
+
+class Order(Advances, models.Model):
     """Immutable facts and a guarded state; see design §7 for the steps."""
 
     class State(models.TextChoices):
@@ -35,9 +150,12 @@ class Order(models.Model):
     placed_at = models.DateTimeField()
     placed_on = models.DateField(help_text="Local date; the rentals start on it.")
     application = models.ForeignKey(
-        Application, on_delete=models.PROTECT, null=True, related_name="orders",
+        Application,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="orders",
         help_text="Delivered numbers are assigned to it.",
-    )  # fmt: skip
+    )
     gateway = models.CharField(max_length=20)
     total = models.BigIntegerField()
     currency = models.CharField(max_length=3)
@@ -47,6 +165,8 @@ class Order(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     next_look_at = models.DateTimeField(null=True)
     settled_at = models.DateTimeField(null=True)
+
+    objects = OrderQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -67,6 +187,92 @@ class Order(models.Model):
 
     def __str__(self):
         return self.public_id
+
+    @property
+    def is_open(self):
+        return self.state in self.OPEN
+
+    @property
+    def is_prepaid(self):
+        """Is it collected by a payment of its own, rather than by the next invoice?"""
+        return gateway_for(self).collects_orders
+
+    def delivery_application(self):
+        """The application to assign to, if one was chosen and has not been archived meanwhile."""
+        if self.application_id is None:
+            return None
+        self.application.lock()
+        return None if self.application.is_archived else self.application
+
+    def replayed(self, *, numbers, expected_total):
+        """This order again, for a repeated request; refuses one that asks for something else."""
+        if sorted(line.key for line in self.lines.all()) != numbers or self.total != expected_total:
+            raise IdempotencyConflict(
+                "This form was already used for another order. Go back to the numbers you chose "
+                "and review them again."
+            )
+        return self
+
+    def write_lines(self, quote):
+        return OrderLine.objects.bulk_create(
+            OrderLine(
+                order=self,
+                carrier=line.carrier,
+                purchase_fee=line.purchase_fee,
+                rental=line.rental,
+                interval_months=line.interval_months,
+                first_period_end=line.first.end,
+                first_rental=line.first.amount,
+                **line.facts.facts,
+            )
+            for line in quote.lines
+        )
+
+    def completes_at_once(self, quote):
+        """Does nothing outside our database have a say in this order?"""
+        local = all(carrier_named(line.carrier).is_local for line in quote.lines)
+        return local and not (self.is_prepaid and self.total)
+
+    def complete_at_once(self, quote, *, standing, at):
+        """Write the order already completed: claim, delivery and charges are one transaction."""
+        self.state, self.settled_at = Order.State.COMPLETED, at
+        self.save(force_insert=True)
+        lines = self.write_lines(quote)
+        standing.spend(self.total, on=self.placed_on)
+        deliver(self, lines, standing=standing, at=at)
+        self.note("", at=at)
+
+    def begin(self, quote, *, standing, at):
+        """Write the intent; `advance()` does the rest, outside this transaction."""
+        self.next_look_at = at
+        self.save(force_insert=True)
+        lines = self.write_lines(quote)
+        standing.spend(self.total, on=self.placed_on, unsettled=self.total)
+        for name in {line.carrier for line in lines}:
+            carrier_named(name).set_aside([line for line in lines if line.carrier == name])
+        if self.is_prepaid and self.total:
+            Payment.objects.create(
+                organization=self.organization,
+                order=self,
+                gateway=self.gateway,
+                reference=f"{self.public_id}-1",
+                amount=self.total,
+                currency=self.currency,
+            )
+        self.note("", at=at)
+
+    def note(self, before, *, at, by=None):
+        """Write the step from state `before` to the present one into the activity."""
+        after = {"state": self.state} | ({"reason": self.reason} if self.reason else {})
+        Activity.objects.record(
+            self.organization,
+            "order",
+            subject=self,
+            by=by or self.placed_by,
+            at=at,
+            before={"state": before},
+            after=after,
+        )
 
 
 class OrderLine(NumberFacts):
@@ -93,10 +299,7 @@ class OrderLine(NumberFacts):
     state = models.CharField(max_length=11, choices=State, default=State.PLACED)
     reason = models.CharField(max_length=200, blank=True)
     phone_number = models.OneToOneField(
-        "numbers.PhoneNumber",
-        on_delete=models.PROTECT,
-        null=True,
-        related_name="order_line",
+        "numbers.PhoneNumber", on_delete=models.PROTECT, null=True, related_name="order_line"
     )
 
     class Meta:
@@ -123,3 +326,11 @@ class OrderLine(NumberFacts):
     def due(self):
         """What this line costs at purchase, in the minor unit."""
         return self.purchase_fee + self.first_rental
+
+    @property
+    def is_live(self):
+        return self.state in self.LIVE
+
+    @property
+    def is_delivered(self):
+        return self.state == self.State.DELIVERED

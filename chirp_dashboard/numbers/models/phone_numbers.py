@@ -1,26 +1,58 @@
 """Phone numbers the organization owns, and the verbs of their life."""
 
+from datetime import date, timedelta
+
 from django.contrib.postgres.indexes import GinIndex
-from django.db import models
+from django.db import models, transaction
 from django.db.models import ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Concat, Lower
 from django.utils import timezone
 
-from chirp_dashboard.organizations.models import Organization
+from chirp_dashboard.organizations.models import Activity, Organization
 from chirp_dashboard.organizations.public_ids import PublicIdField
+from chirp_dashboard.organizations.refusals import Refused
 
-from .inventory import NumberFacts
+from .assigning import Assigns
+from .inventory import NumberFacts, NumberQuerySet
+from .releasing import Releases
 
 LIVE = ~Q(state="released")
+LABEL_LENGTH = 80
+
+
+def written(values):
+    """`values` as JSON keeps them: dates and moments as ISO text."""
+    return {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in (values or {}).items()
+    }
+
+
 UNLABELLED = ExpressionWrapper(Q(label=""), output_field=models.BooleanField())  # sorts last
 
 
-class PhoneNumberQuerySet(models.QuerySet):
+class PhoneNumberQuerySet(NumberQuerySet):
     def live(self):
         return self.filter(LIVE)
 
+    def visible_to(self, organization):
+        return self.filter(organization=organization)
 
-class PhoneNumber(NumberFacts):
+    def complete_releases(self, *, at):
+        """Release every number whose last day has passed where its organization is; returns how many.
+
+        Each is a transaction of its own, and looks again under its lock: a release cancelled or
+        completed meanwhile is left alone.
+        """
+        due = self.live().filter(releases_on__lte=(at + timedelta(days=1)).date())
+        released = 0
+        for number in due.select_related("organization").order_by("releases_on").iterator():
+            if number.releases_on <= number.organization.local_date(at):
+                released += number.complete_release(at=at)
+        return released
+
+
+class PhoneNumber(Releases, Assigns, NumberFacts):
     """A number an organization owns, or owned. A later purchase of the same number is a new row.
 
     `rental_amount`, `releases_on` and `assignment_count` repeat what the open rental and the open
@@ -38,7 +70,7 @@ class PhoneNumber(NumberFacts):
         Organization, on_delete=models.PROTECT, related_name="phone_numbers"
     )
     carrier = models.CharField(max_length=20, default="stock")
-    label = models.CharField(max_length=80, blank=True)
+    label = models.CharField(max_length=LABEL_LENGTH, blank=True)
     state = models.CharField(max_length=9, choices=State, default=State.ACTIVE)
     is_test = models.BooleanField(default=False)
     release_locked = models.BooleanField(default=False)
@@ -161,6 +193,44 @@ class PhoneNumber(NumberFacts):
             GinIndex(fields=["search"], opclasses=["gin_trgm_ops"], name="number_search"),
         ]
 
+    def lock(self):
+        """Hold this row until the transaction ends; every verb locks it, then looks, then changes."""
+        self.refresh_from_db(from_queryset=PhoneNumber.objects.select_for_update(no_key=True))
+
+    @transaction.atomic
+    def rename(self, label, *, by, at):
+        """Label this number; an empty label takes the label away."""
+        self.lock()
+        label = " ".join(label.split())
+        if len(label) > LABEL_LENGTH:
+            raise Refused(f"A label has at most {LABEL_LENGTH} characters.")
+        if label == self.label:
+            return
+        self._change("labelled", {"label": label}, by=by, at=at)
+
+    @transaction.atomic
+    def set_release_lock(self, locked, *, by, at):
+        """Refuse release by people until the lock is switched off again."""
+        self.lock()
+        if locked != self.release_locked:
+            self._change(
+                "locked" if locked else "unlocked", {"release_locked": locked}, by=by, at=at
+            )
+
+    def _change(self, verb, values, *, by, at, note=None):
+        """Set `values` on this row and leave an activity row that says what they were."""
+        before = {name: getattr(self, name) for name in values}
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.save(update_fields=values)
+        self._note(verb, by=by, at=at, before=before, after=values | (note or {}))
+
+    def _note(self, verb, *, by, at, before=None, after=None):
+        Activity.objects.record(
+            self.organization, verb, subject=self, by=by, at=at,
+            before=written(before), after=written(after),
+        )  # fmt: skip
+
     @property
     def is_released(self):
         return self.state == self.State.RELEASED
@@ -176,6 +246,15 @@ class PhoneNumber(NumberFacts):
     @property
     def is_assigned(self):
         return self.assignment_count > 0
+
+
+class TotalsManager(models.Manager):
+    def change(self, organization, *, numbers, monthly):
+        """Add to `organization`'s totals in the caller's transaction, which made the change they count."""
+        Totals.objects.get_or_create(organization=organization)
+        self.filter(organization=organization).update(
+            numbers=F("numbers") + numbers, monthly=F("monthly") + monthly
+        )
 
 
 class Totals(models.Model):

@@ -1,0 +1,48 @@
+"""Gateways: how money is collected. Account is the default; Stripe will follow this interface."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Outcome(Enum):
+    """What a gateway answered. There is no fourth answer."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"  # no usable answer: look it up by our reference before anything is repeated
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`state` is what the gateway says of the payment: authorised, captured, voided, declined, missing."""
+
+    outcome: Outcome
+    reason: str = ""
+    state: str = ""
+    captured: int = 0
+
+
+class Gateway:
+    """One way to collect money. Calls may use the network and run outside every transaction.
+
+    Each takes a Payment whose `reference` is ours; repeating a call with it has one effect.
+    """
+
+    name = ""
+    collects_orders = False  # an order is paid by a payment of its own, not by the next invoice
+
+    def authorise(self, payment):
+        """Reserve `payment.amount`. Returns an Answer."""
+        raise NotImplementedError
+
+    def capture(self, payment, amount):
+        """Collect `amount` of what was authorised and let go of the rest. Returns an Answer."""
+        raise NotImplementedError
+
+    def void(self, payment):
+        """Let go of the whole authorisation. Returns an Answer."""
+        raise NotImplementedError
+
+    def look_up(self, payment):
+        """What the gateway knows of our reference. Returns an Answer with `state`."""
+        raise NotImplementedError

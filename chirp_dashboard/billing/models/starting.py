@@ -1,0 +1,122 @@
+"""Starting rentals: the contract, its purchase fee and its first period, in one statement."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from django.db import connection, models
+
+from chirp_dashboard.billing.periods import anchor_of, first_period
+
+# One round trip however many numbers are delivered. Postings of one entry are written by one INSERT,
+# because the `balanced` trigger looks at whole statements.
+START = """
+WITH asked AS (
+    SELECT * FROM unnest(
+        %(phone_numbers)s::bigint[], %(amounts)s::bigint[], %(intervals)s::smallint[],
+        %(anchors)s::date[], %(starts)s::date[], %(ends)s::date[],
+        %(first_amounts)s::bigint[], %(fees)s::bigint[]
+    ) AS t (phone_number, amount, months, anchor, starts, ends, first_amount, fee)
+),
+started AS (
+    INSERT INTO billing_rental
+        (organization_id, phone_number_id, amount, currency, interval_months, anchor, starts_on, created_at)
+    SELECT %(organization)s, phone_number, amount, %(currency)s, months, anchor, starts, %(at)s
+    FROM asked
+    RETURNING id, phone_number_id
+),
+entry AS (
+    INSERT INTO billing_entry (organization_id, kind, description, at)
+    VALUES (%(organization)s, 'purchase', %(description)s, %(at)s)
+    RETURNING id
+),
+owed AS (
+    SELECT 'rental' AS kind, started.id AS rental, phone_number, starts, ends, first_amount AS amount
+    FROM asked JOIN started ON started.phone_number_id = asked.phone_number
+    UNION ALL
+    SELECT 'purchase_fee', NULL, phone_number, NULL, NULL, fee FROM asked WHERE fee IS NOT NULL
+),
+charged AS (
+    INSERT INTO billing_charge
+        (organization_id, entry_id, kind, rental_id, phone_number_id, order_id, "on",
+         period_start, period_end, amount, currency, description, created_at)
+    SELECT %(organization)s, entry.id, kind, rental, phone_number, %(order)s, %(on)s,
+           starts, ends, amount, %(currency)s, %(description)s, %(at)s
+    FROM owed, entry
+),
+posted AS (
+    INSERT INTO billing_posting (entry_id, organization_id, account, amount, currency)
+    SELECT entry.id, %(organization)s, account, amount, %(currency)s
+    FROM entry, (
+        SELECT 'receivable' AS account, sum(amount) AS amount FROM owed
+        UNION ALL
+        SELECT CASE kind WHEN 'rental' THEN 'rentals' ELSE 'purchase_fees' END, -sum(amount)
+        FROM owed GROUP BY kind
+    ) AS sums
+    WHERE amount <> 0
+)
+UPDATE billing_standing SET balance = balance + (SELECT sum(amount) FROM owed)
+WHERE organization_id = %(organization)s
+RETURNING (SELECT sum(amount) FROM owed)
+"""
+
+
+@dataclass(frozen=True)
+class RentalTerms:
+    """What one number costs from `starts_on`. `fee` is None where there is none to pay, as on undo.
+
+    The first period ends on `first_end`; later ones begin on `anchor` + n · `interval_months`.
+    """
+
+    phone_number_id: int
+    amount: int
+    interval_months: int
+    starts_on: date
+    anchor: date
+    first_end: date
+    first_amount: int
+    fee: int | None = None
+
+    @classmethod
+    def from_purchase(cls, phone_number_id, *, fee, amount, interval_months, billing_day, on):
+        """The terms of a number purchased on the local date `on` (design §8, first period)."""
+        first = first_period(billing_day, amount, on=on, interval_months=interval_months)
+        return cls(
+            phone_number_id=phone_number_id,
+            amount=amount,
+            interval_months=interval_months,
+            starts_on=on,
+            anchor=anchor_of(billing_day) if interval_months == 1 else on,
+            first_end=first.end,
+            first_amount=first.amount,
+            fee=fee,
+        )
+
+
+class StartsRentals(models.QuerySet):
+    def start(self, organization, terms, *, on, at, description="", order=None):
+        """Start a rental per RentalTerms and write fee and first period; return the sum charged.
+
+        The caller holds `Standing.lock(organization)`; `on` is the posting date. `order` is given
+        when the order's own payment collects these charges.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                START,
+                {
+                    "organization": organization.pk,
+                    "currency": organization.currency,
+                    "phone_numbers": [t.phone_number_id for t in terms],
+                    "amounts": [t.amount for t in terms],
+                    "intervals": [t.interval_months for t in terms],
+                    "anchors": [t.anchor for t in terms],
+                    "starts": [t.starts_on for t in terms],
+                    "ends": [t.first_end for t in terms],
+                    "first_amounts": [t.first_amount for t in terms],
+                    "fees": [t.fee for t in terms],
+                    "description": description,
+                    "order": order and order.pk,
+                    "on": on,
+                    "at": at,
+                },
+            )
+            return int(cursor.fetchone()[0])

@@ -1,0 +1,72 @@
+"""The stock carrier: our own inventory table. Everything happens inside the caller's transaction."""
+
+from datetime import timedelta
+
+from django.apps import apps
+
+from chirp_dashboard.billing.models import Price
+from chirp_dashboard.organizations.refusals import Refused
+
+from .base import Answer, Carrier, Outcome
+
+KEPT_ASIDE = timedelta(days=44)
+
+
+class StockCarrier(Carrier):
+    name = "stock"
+    is_local = True
+    can_hold = True
+
+    @property
+    def inventory(self):
+        return apps.get_model("numbers", "InventoryNumber").objects
+
+    def offers(self, organization, numbers, *, on, at):
+        rows = self.inventory.for_sale(at=at).among(numbers)
+        return {row.key: row for row in self.priced(organization, rows, on=on)}
+
+    def priced(self, organization, rows, *, on):
+        """Those of the inventory `rows` that have a price, with the price as attributes."""
+        prices = Price.objects.in_force(organization, on=on)
+        for row in rows:
+            if price := prices.get((row.country, row.number_type)):
+                row.carrier = self.name
+                row.purchase_fee, row.rental = price.purchase_fee, price.rental
+                row.interval_months, row.currency = price.interval_months, price.currency
+                yield row
+
+    def claim(self, organization, numbers, *, at):
+        rows = self.inventory.among(numbers).order_by("country", "number")
+        locked = {row.key: row for row in rows.select_for_update()}
+        return {
+            asked: "just sold"
+            for asked in numbers
+            if asked not in locked or not locked[asked].is_for_sale(at=at)
+        }
+
+    def order(self, line):
+        """Stock is claimed when the order is placed; it can be delivered at once."""
+        return Answer(Outcome.YES)
+
+    look_up = order
+
+    def set_aside(self, lines):
+        self.inventory.among([line.key for line in lines]).update(status="claimed")
+
+    def let_go(self, lines):
+        self.inventory.among([line.key for line in lines]).filter(status="claimed").update(
+            status="for_sale"
+        )
+
+    def release(self, phone_number, *, at):
+        self.inventory.filter(
+            country=phone_number.country, number=phone_number.number, status="sold"
+        ).update(status="for_sale", not_for_sale_until=at + KEPT_ASIDE)
+
+    def take_back(self, phone_number, *, at):
+        rows = self.inventory.select_for_update().filter(
+            country=phone_number.country, number=phone_number.number
+        )
+        if not any(row.status == "for_sale" for row in rows):
+            raise Refused(f"{phone_number} is no longer available, so it cannot be brought back.")
+        rows.update(status="sold", not_for_sale_until=None)

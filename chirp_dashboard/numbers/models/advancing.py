@@ -1,0 +1,188 @@
+"""The steps of an order that needs somebody outside our database (design §7).
+
+Write the intent and commit; call; write the outcome and commit. No call is made inside a transaction.
+Before a call the row says `unknown`, so whoever finds it after a crash asks by our reference before
+anything is repeated. A turn is a lease on `next_look_at`: one process at a time advances an order, and
+a killed one's order is looked at again when the lease has run out.
+"""
+
+from datetime import timedelta
+
+from django.db import transaction
+
+from chirp_dashboard.billing.gateways import Outcome as GatewayOutcome
+from chirp_dashboard.billing.gateways import gateway_for
+from chirp_dashboard.billing.models import Payment, Standing
+from chirp_dashboard.numbers.carriers import Outcome, carrier_named
+from chirp_dashboard.organizations.models import Actor
+
+from .delivery import deliver
+
+LEASE = timedelta(seconds=60)
+POLL = timedelta(seconds=15)
+SILENCE = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1))
+SYSTEM = Actor.system("orders")
+
+
+class Advances:
+    """What `Order` does after it was placed."""
+
+    def advance(self, *, at):
+        """Take every step that can be taken now. Safe to repeat, to interrupt, and to run twice at once."""
+        if not self.is_open or not self._take_turn(at=at):
+            return
+        while self.is_open:
+            step = {
+                self.State.PLACED: self._authorise,
+                self.State.AUTHORISED: self._order_lines,
+                self.State.ORDERED: self._finish_lines,
+            }[self.state]
+            if not step(at=at):
+                break
+
+    def _take_turn(self, *, at):
+        """Lease this order; False when another process has it or it is not time to look yet."""
+        taken = (
+            type(self)
+            .objects.filter(pk=self.pk, state__in=self.OPEN, next_look_at__lte=at)
+            .update(next_look_at=at + LEASE)
+        )
+        self.refresh_from_db()
+        return bool(taken)
+
+    def _move(self, state, *, at, reason=""):
+        """Go to `state` in the caller's transaction and leave an activity row."""
+        before, self.state, self.reason = self.state, state, reason
+        self.attempts, self.next_look_at = 0, at + LEASE
+        if not self.is_open:
+            self.next_look_at, self.settled_at = None, at
+        self.save(update_fields=["state", "reason", "attempts", "next_look_at", "settled_at"])
+        self.note(before, at=at, by=SYSTEM)
+        return True
+
+    def _wait(self, *, at, silent):
+        """Look again later: soon while the other side answers, ever later while it is silent."""
+        if silent and self.attempts >= len(SILENCE):
+            with transaction.atomic():
+                self._move(self.State.STUCK, at=at, reason="No answer. An operator looks into it.")
+            return False
+        self.next_look_at = at + (SILENCE[self.attempts] if silent else POLL)
+        self.attempts += silent
+        self.save(update_fields=["attempts", "next_look_at"])
+        return False
+
+    # placed → authorised: the gateway
+
+    def _authorise(self, *, at):
+        payment = self.payments.order_by("-id").first()
+        if payment is None:
+            with transaction.atomic():
+                return self._move(self.State.AUTHORISED, at=at)
+        answer = self._ask_to_authorise(payment, at=at)
+        if answer.outcome == GatewayOutcome.UNKNOWN:
+            return self._wait(at=at, silent=True)
+        with transaction.atomic():
+            standing = Standing.lock(self.organization)
+            if answer.outcome == GatewayOutcome.YES:
+                payment.move(Payment.State.AUTHORISED, at=at)
+                return self._move(self.State.AUTHORISED, at=at)
+            payment.move(Payment.State.DECLINED, at=at, detail=answer.reason)
+            for line in self.lines.all():
+                self._give_up(line, line.State.FAILED, reason="Payment declined")
+            standing.settle(self.total)
+            return self._move(self.State.DECLINED, at=at, reason=answer.reason)
+
+    def _ask_to_authorise(self, payment, *, at):
+        gateway = gateway_for(self)
+        if payment.state == Payment.State.UNKNOWN:  # it was sent; the answer never came
+            known = gateway.look_up(payment)
+            if known.state != "missing":
+                return known
+        elif payment.state == Payment.State.CREATED:
+            payment.move(Payment.State.UNKNOWN, at=at, detail="sent")
+        return gateway.authorise(payment)
+
+    # authorised → ordered: the carriers
+
+    def _order_lines(self, *, at):
+        lines = [line for line in self.lines.all() if line.state == line.State.PLACED]
+        for line in lines:
+            if carrier_named(line.carrier).is_local:
+                self._record(line, carrier_named(line.carrier).order(line), at=at)
+                continue
+            line.state = line.State.UNKNOWN
+            line.save(update_fields=["state"])
+            self._record(line, carrier_named(line.carrier).order(line), at=at)
+        with transaction.atomic():
+            return self._move(self.State.ORDERED, at=at)
+
+    # ordered → settled
+
+    def _finish_lines(self, *, at):
+        live = [line for line in self.lines.all() if line.is_live]
+        answers = [self._ask_about(line, at=at) for line in live]
+        if any(line.is_live for line in live):
+            return self._wait(at=at, silent=Outcome.UNKNOWN in answers)
+        return self._settle(at=at)
+
+    def _ask_about(self, line, *, at):
+        """Ask the carrier by our reference what became of `line`; order it again only if it never arrived."""
+        carrier = carrier_named(line.carrier)
+        answer = carrier.look_up(line)
+        if answer.outcome == Outcome.NO and line.state == line.State.UNKNOWN:
+            answer = carrier.order(line)
+        self._record(line, answer, at=at)
+        return answer.outcome
+
+    @transaction.atomic
+    def _record(self, line, answer, *, at):
+        """Write what the carrier said of one line; a delivered one commits on its own."""
+        if answer.outcome == Outcome.YES:
+            standing = Standing.lock(self.organization)
+            deliver(self, [line], standing=standing, at=at)
+        elif answer.outcome == Outcome.PENDING:
+            line.state = line.State.ORDERED
+            line.save(update_fields=["state"])
+        elif answer.outcome == Outcome.NO:
+            self._give_up(line, line.State.UNAVAILABLE, reason=answer.reason)
+
+    def _give_up(self, line, state, *, reason):
+        """End a line that will not be delivered and free its claim."""
+        line.state, line.reason = state, reason
+        line.save(update_fields=["state", "reason"])
+        carrier_named(line.carrier).let_go([line])
+
+    def _settle(self, *, at):
+        """Collect what was delivered, free the rest, and close the order."""
+        lines = list(self.lines.all())
+        delivered = sum(line.due for line in lines if line.is_delivered)
+        payment = self.payments.order_by("-id").first()
+        if payment and not self._collect(payment, delivered, at=at):
+            return self._wait(at=at, silent=True)
+        states = {line.is_delivered for line in lines}
+        with transaction.atomic():
+            Standing.lock(self.organization).settle(self.total)
+            if states == {True}:
+                return self._move(self.State.COMPLETED, at=at)
+            if states == {False}:
+                return self._move(self.State.FAILED, at=at, reason="No number could be delivered.")
+            return self._move(self.State.PARTLY_COMPLETED, at=at)
+
+    def _collect(self, payment, delivered, *, at):
+        """Capture `delivered` (or void, for nothing); True once the gateway has confirmed it."""
+        if payment.state != Payment.State.AUTHORISED:
+            return True
+        gateway = gateway_for(self)
+        known = gateway.look_up(payment)
+        if known.state == "authorised":
+            gateway.capture(payment, delivered) if delivered else gateway.void(payment)
+            known = gateway.look_up(payment)
+        if known.state not in {"captured", "voided"}:
+            return False
+        with transaction.atomic():
+            Standing.lock(self.organization)
+            if known.state == "captured":
+                payment.collect(known.captured, at=at)
+            else:
+                payment.move(Payment.State.VOIDED, at=at)
+        return True

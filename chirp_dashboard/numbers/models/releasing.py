@@ -1,0 +1,238 @@
+"""Giving a number back, thinking better of it, and bringing it back (design §6)."""
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from django.apps import apps
+from django.db import transaction
+
+from chirp_dashboard.billing.models import Charge, Rental, Standing
+from chirp_dashboard.billing.models.starting import RentalTerms
+from chirp_dashboard.numbers.carriers import carrier_named
+from chirp_dashboard.organizations.models import Actor
+from chirp_dashboard.organizations.refusals import Refused
+
+UNDO_FOR = timedelta(days=14)
+NOW, PERIOD_END = "now", "period_end"
+SYSTEM = Actor.system("releases")
+
+
+class ReleaseRefused(Refused):
+    """The number cannot be released, or its release not be changed; the text says why."""
+
+
+@dataclass(frozen=True)
+class ReleasePreview:
+    """What a release would end and cost, before anybody clicks. Sums are in the minor unit."""
+
+    applications: list
+    today: date
+    period_end: date
+    monthly: int
+    refund: int = 0  # the running period is not refunded
+    undo_days: int = UNDO_FOR.days
+
+
+@dataclass(frozen=True)
+class UndoPreview:
+    """What bringing a released number back costs and restores."""
+
+    terms: RentalTerms
+    restored: list
+    not_restored: list
+
+    @property
+    def cost(self):
+        return self.terms.first_amount
+
+    @property
+    def is_paid_already(self):
+        return self.terms.first_amount == 0 and self.terms.amount > 0
+
+
+class Releases:
+    """What `PhoneNumber` does to end and to begin again."""
+
+    @property
+    def undo_until(self):
+        """The moment after which a release is final; None for a number that is not released."""
+        return self.released_at + UNDO_FOR if self.released_at else None
+
+    def open_rental(self):
+        return self.rentals.order_by("-id").first()
+
+    def preview_release(self, *, on):
+        """What releasing on the local date `on` ends and costs."""
+        _, period_end = self.open_rental().period_containing(on)
+        return ReleasePreview(
+            applications=[a.application for a in self._open_assignments()],
+            today=on,
+            period_end=self.releases_on or period_end,
+            monthly=self.rental_amount,
+        )
+
+    @transaction.atomic
+    def release(self, *, when, by, at):
+        """Give this number back at the end of the running period, or `when="now"`.
+
+        Raises ReleaseRefused for a locked, released, or (at period end) already releasing number.
+        A period that has begun is owed; nothing that has been paid is refunded.
+        """
+        Standing.lock(self.organization)
+        self.lock()
+        self._check_releasable(when)
+        today = self.organization.local_date(at)
+        rental = self.open_rental()
+        if when == NOW:
+            rental.charge_periods_begun(today, at=at)
+        ends_on = today if when == NOW else rental.period_containing(today)[1]
+        self._end_rental(rental, ends_on)
+        self._change("releasing", {"releases_on": ends_on}, by=by, at=at)
+        if ends_on <= today:
+            self._finish_release(by=by, at=at)
+
+    @transaction.atomic
+    def cancel_release(self, *, by, at):
+        """Keep the number after all; possible until the local midnight it was to end at."""
+        self.lock()
+        if not self.is_releasing:
+            raise ReleaseRefused(f"{self} is not being released.")
+        if self.organization.local_date(at) >= self.releases_on:
+            raise ReleaseRefused(f"{self} has reached its last day. Undo the release instead.")
+        self._end_rental(self.open_rental(), None)
+        self._change("kept", {"releases_on": None}, by=by, at=at)
+
+    @transaction.atomic
+    def complete_release(self, *, at):
+        """Finish a scheduled release whose last day has come; True if there was one to finish."""
+        self.lock()
+        if not self.is_releasing or self.organization.local_date(at) < self.releases_on:
+            return False
+        self._finish_release(by=SYSTEM, at=at)
+        return True
+
+    def preview_undo(self, *, on):
+        """What undoing the release on the local date `on` costs and restores."""
+        ended = self._assignments_ended_by_release()
+        return UndoPreview(
+            terms=self._terms_of_return(on),
+            restored=[a.application for a in ended if not a.application.is_archived],
+            not_restored=[a.application for a in ended if a.application.is_archived],
+        )
+
+    @transaction.atomic
+    def undo_release(self, *, by, at):
+        """Bring the number back with label and assignments, without a new purchase fee.
+
+        A new rental at the old price starts today; days already paid for are not charged again, and
+        the gap never is. Assignments to archived applications stay ended: returned in the
+        UndoPreview as `not_restored`. Raises ReleaseRefused, CreditLimitReached, or Refused when the
+        number is gone.
+        """
+        standing = Standing.lock(self.organization)
+        self.lock()
+        self._check_returnable(at=at)
+        today = self.organization.local_date(at)
+        undo = self.preview_undo(on=today)
+        standing.check_purchase(undo.cost, on=today)
+        carrier_named(self.carrier).take_back(self, at=at)
+        released_at = self.released_at
+        self._change(
+            "undone",
+            {"state": self.State.ACTIVE, "releases_on": None, "released_at": None},
+            by=by,
+            at=at,
+            note={
+                "restored": [application.name for application in undo.restored],
+                "not_restored": [application.name for application in undo.not_restored],
+            },
+        )
+        standing.spend(undo.cost, on=today)
+        Rental.objects.start(
+            self.organization,
+            [undo.terms],
+            on=standing.posting_date(today),
+            at=at,
+            description=f"Release of {released_at:%-d %b %Y} undone",
+        )
+        self._add_to_totals(+1)
+        for application in undo.restored:
+            self._assign(application, by=by, at=at, note=False)
+        return undo
+
+    # parts
+
+    def _check_releasable(self, when):
+        if when not in {NOW, PERIOD_END}:
+            raise ValueError(f"release(when={when!r})")
+        if self.is_released:
+            raise ReleaseRefused(f"{self} was released already.")
+        if self.release_locked:
+            raise ReleaseRefused(f"{self} is locked against release. Switch the lock off first.")
+        if when == PERIOD_END and self.is_releasing:
+            raise ReleaseRefused(
+                f"{self} is being released on {self.releases_on:%-d %b %Y} already."
+            )
+
+    def _check_returnable(self, *, at):
+        if not self.is_released:
+            raise ReleaseRefused(f"{self} is not released.")
+        if at >= self.undo_until:
+            raise ReleaseRefused(
+                f"{self} was released more than {UNDO_FOR.days} days ago and cannot be brought back."
+            )
+
+    def _end_rental(self, rental, ends_on):
+        rental.ends_on = ends_on
+        rental.save(update_fields=["ends_on"])
+
+    def _finish_release(self, *, by, at):
+        """The number is given back: assignments end, the carrier is told, totals fall."""
+        ended = self.assignments.open().update(ended_at=at, ended_because="released")
+        self._add_to_totals(-1)
+        carrier_named(self.carrier).release(self, at=at)
+        self._change(
+            "released",
+            {"state": self.State.RELEASED, "released_at": at, "assignment_count": 0},
+            by=by,
+            at=at,
+            note={"assignments_ended": ended},
+        )
+
+    def _terms_of_return(self, on):
+        """The rental after an undo on `on`: nothing for days that are paid, else like a purchase."""
+        last = self.rentals.order_by("-id").first()
+        paid_until = (
+            Charge.objects.filter(phone_number=self, kind=Charge.Kind.RENTAL)
+            .order_by("-period_end")
+            .values_list("period_end", flat=True)
+            .first()
+        )
+        terms = RentalTerms.from_purchase(
+            self.pk,
+            fee=None,
+            amount=self.rental_amount,
+            interval_months=self.interval_months,
+            billing_day=self.organization.billing_day,
+            on=on,
+        )
+        if paid_until is None or paid_until <= on:
+            return terms
+        return replace(terms, anchor=last.anchor, first_end=paid_until, first_amount=0)
+
+    def _assignments_ended_by_release(self):
+        return list(
+            self.assignments.filter(ended_at=self.released_at, ended_because="released")
+            .select_related("application")
+            .order_by("id")
+        )
+
+    def _open_assignments(self):
+        return self.assignments.open().select_related("application").order_by("id")
+
+    def _add_to_totals(self, change):
+        apps.get_model("numbers", "Totals").objects.change(
+            self.organization,
+            numbers=change,
+            monthly=change * self.rental_amount if self.interval_months == 1 else 0,
+        )

@@ -52,7 +52,11 @@ def test_rental_is_open_at_the_price_of_the_day(stock, organization, owner):
     place(organization, owner, stock[0])
     Price.objects.update(rental=900)
     rental = Rental.objects.get()
-    assert (rental.amount, rental.ends_on, rental.starts_on.isoformat()) == (100, None, "2026-11-23")
+    assert (rental.amount, rental.ends_on, rental.starts_on.isoformat()) == (
+        100,
+        None,
+        "2026-11-23",
+    )
 
 
 def test_totals_and_activity_follow_in_the_same_transaction(stock, organization, owner):

@@ -269,6 +269,8 @@ class Totals(models.Model):
         help_text="Rentals of one month, in the minor unit; leases not counted.",
     )
 
+    objects = TotalsManager()
+
     class Meta:
         verbose_name_plural = "totals"
 

@@ -1,6 +1,7 @@
 """Who: people, organizations, their memberships and applications, and the record of what they did."""
 
 import zoneinfo
+from urllib.parse import urlsplit
 
 import pgtrigger
 from django.contrib.auth.base_user import BaseUserManager
@@ -8,15 +9,17 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.expressions import ArraySubquery
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models, transaction
-from django.db.models import OuterRef, Q
+from django.db import IntegrityError, models, transaction
+from django.db.models import Case, OuterRef, Q, Subquery, When
 from django.db.models.functions import JSONObject, Lower
 from django.utils import timezone
 
 from .permissions import GRANTS, PERMISSIONS, Role
-from .public_ids import PublicIdField
+from .public_ids import PublicIdField, public_id
+from .refusals import Refused
 
 FRAMED_APPLICATIONS = 13  # the side bar shows twelve, then a link to all of them
+COUNTED_TO = 10_000  # exact counts end here where no counter is kept
 
 
 def refuse(name, operation):
@@ -94,11 +97,17 @@ class User(AbstractUser):
     get_short_name = get_full_name
 
 
+class TermsFixed(Refused):
+    """Currency, time zone or billing day of an organization that is being billed already."""
+
+
 class Organization(models.Model):
     """The customer: owns numbers and pays for them.
 
-    Its row is the lock for everything that counts the organization's money: `locked()`.
+    Its row is the lock for everything that counts the organization's money: `lock()`.
     """
+
+    TERMS = ("currency", "time_zone", "billing_day")
 
     name = models.CharField(max_length=120)
     slug = models.CharField(max_length=50, unique=True, validators=[validate_slug])
@@ -155,6 +164,36 @@ class Organization(models.Model):
         """Hold this organization's row until the transaction ends; every verb that spends takes it first."""
         self.refresh_from_db(from_queryset=Organization.objects.select_for_update(no_key=True))
 
+    def terms_are_fixed(self):
+        """Whether money has been counted in its terms: a rental, a charge, or an order under way."""
+        return (
+            self.rentals.exists()
+            or self.charges.exists()
+            or self.orders.filter(settled_at=None).exists()
+        )
+
+    @transaction.atomic
+    def change_settings(self, changes, *, by, at):
+        """Write the fields in `changes` that differ; its terms only before anything was billed."""
+        self.lock()
+        before = {
+            name: getattr(self, name) for name in changes if getattr(self, name) != changes[name]
+        }
+        if not before:
+            return
+        if any(name in before for name in self.TERMS) and self.terms_are_fixed():
+            raise TermsFixed(
+                "Currency, time zone and billing day are fixed since the first purchase, because "
+                "charges and invoices are counted in them. Nothing was changed."
+            )
+        for name in before:
+            setattr(self, name, changes[name])
+        self.save(update_fields=list(before))
+        Activity.objects.record(
+            self, "settings_changed", subject=self.slug, by=by, at=at,
+            before=before, after={name: changes[name] for name in before},
+        )  # fmt: skip
+
 
 class MembershipQuerySet(models.QuerySet):
     def framed(self, user):
@@ -175,6 +214,11 @@ class MembershipQuerySet(models.QuerySet):
                 ),
             )
         )
+
+    def by_strength(self):
+        """Owners first, viewers last, by name within a role."""
+        roles = Case(*(When(role=role, then=place) for place, role in enumerate(Role)))
+        return self.order_by(roles, Lower("user__name"), "user__email")
 
     def allowed_to(self, permission):
         return self.filter(role__in=[role.value for role in PERMISSIONS[permission]])
@@ -207,9 +251,70 @@ class Membership(models.Model):
         return GRANTS[self.role]
 
 
+class SlugTaken(Refused):
+    """An application of the organization, perhaps an archived one, has the slug already."""
+
+    def __init__(self, slug):
+        super().__init__(
+            f"An application of this organization has the slug “{slug}” already; archived "
+            "applications keep theirs. Choose another."
+        )
+
+
+class ApplicationArchived(Refused):
+    """The application was archived; its settings are kept as they were."""
+
+    def __init__(self, application):
+        super().__init__(f"{application} is archived, so nothing was changed.")
+
+
+class CountUpTo(Subquery):
+    """The number of rows of a sliced query."""
+
+    template = "(SELECT count(*) FROM (%(subquery)s) AS counted)"
+    output_field = models.IntegerField()
+
+
 class ApplicationQuerySet(models.QuerySet):
     def open(self):
         return self.filter(archived_at=None)
+
+    def archived(self):
+        return self.exclude(archived_at=None)
+
+    def matching(self, text):
+        return self.filter(Q(name__icontains=text) | Q(slug__icontains=text)) if text else self
+
+    def with_numbers(self):
+        """Each with `numbers`: how many are assigned to it, counted no further than needed to say "many"."""
+        assignments = self.model._meta.get_field("assignments").related_model
+        held = assignments.objects.open().filter(application=OuterRef("pk"))
+        return self.annotate(numbers=CountUpTo(held.order_by().values("pk")[: COUNTED_TO + 1]))
+
+    def with_webhook(self):
+        """Each with `webhook_url`, or None."""
+        webhooks = Webhook.objects.filter(application=OuterRef("pk")).order_by("id")
+        return self.annotate(webhook_url=Subquery(webhooks.values("url")[:1]))
+
+    @transaction.atomic
+    def add(self, organization, *, name, slug, kind, by, at):
+        """Create an application; its slug and kind never change."""
+        application = self.model(
+            organization=organization, name=name, slug=slug, kind=kind, created_at=at,
+            public_id=public_id("app", test=kind == Application.Kind.TEST),
+        )  # fmt: skip
+        try:
+            with transaction.atomic():
+                application.save(force_insert=True)
+        except IntegrityError:
+            if not self.filter(organization=organization, slug=slug).exists():
+                raise
+            raise SlugTaken(slug) from None
+        Activity.objects.record(
+            organization, "created", subject=application, by=by, at=at,
+            after={"name": name, "slug": slug, "kind": str(kind)},
+        )  # fmt: skip
+        return application
 
 
 class Application(models.Model):
@@ -257,9 +362,28 @@ class Application(models.Model):
     def lock(self):
         self.refresh_from_db(from_queryset=Application.objects.select_for_update(no_key=True))
 
+    @property
+    def is_test(self):
+        return self.kind == self.Kind.TEST
+
+    @property
+    def webhook(self):
+        """Where it hears of its numbers, or None."""
+        return self.webhooks.order_by("id").first()
+
+    @property
+    def webhook_host(self):
+        """Of an application read `with_webhook()`."""
+        return urlsplit(self.webhook_url or "").netloc
+
+    def _lock_open(self):
+        self.lock()
+        if self.is_archived:
+            raise ApplicationArchived(self)
+
     @transaction.atomic
     def rename(self, name, *, by, at):
-        self.lock()
+        self._lock_open()
         before = self.name
         if name == before:
             return
@@ -269,6 +393,56 @@ class Application(models.Model):
             self.organization, "renamed", subject=self, by=by, at=at,
             before={"name": before}, after={"name": name},
         )  # fmt: skip
+
+    @transaction.atomic
+    def set_webhook(self, *, url, events, headers, by, at):
+        """Save where this application hears of its numbers, in place of what was set before."""
+        self._lock_open()
+        webhook = self.webhook or Webhook(application=self, created_at=at)
+        before = webhook.facts() if webhook.pk else None
+        if (webhook.url, webhook.events, webhook.headers) == (url, events, headers):
+            return webhook
+        webhook.url, webhook.events, webhook.headers = url, events, headers
+        webhook.save()
+        Activity.objects.record(
+            self.organization, "webhook_saved", subject=self, by=by, at=at,
+            before=before, after=webhook.facts(),
+        )  # fmt: skip
+        return webhook
+
+    @transaction.atomic
+    def remove_webhook(self, *, by, at):
+        """Stop sending events to this application; do nothing where none are sent."""
+        self._lock_open()
+        webhook = self.webhook
+        if webhook is None:
+            return
+        before = webhook.facts()
+        webhook.delete()
+        Activity.objects.record(
+            self.organization, "webhook_removed", subject=self, by=by, at=at, before=before
+        )
+
+
+class WebhookEvent(models.TextChoices):
+    """What an application can be told about its numbers; the label says when it is."""
+
+    PURCHASED = "phone_numbers.purchased", "A number was purchased for this application."
+    ASSIGNED = "phone_numbers.assigned", "A number was assigned to this application."
+    REMOVED = (
+        "phone_numbers.removed",
+        "A number was removed from this application; the organization keeps it.",
+    )
+    RELEASING = "phone_numbers.releasing", "A release was scheduled; the number works until then."
+    RELEASED = (
+        "phone_numbers.released",
+        "The organization gave a number of this application back.",
+    )
+    SUSPENDED = "phone_numbers.suspended", "A number stopped working because rent is unpaid."
+    RESTORED = (
+        "phone_numbers.restored",
+        "A suspended number works again, or a release was undone.",
+    )
 
 
 class Webhook(models.Model):
@@ -290,7 +464,16 @@ class Webhook(models.Model):
         ]
 
     def __str__(self):
-        return self.url
+        return self.host
+
+    @property
+    def host(self):
+        """Where it points, without the path, which may carry a secret."""
+        return urlsplit(self.url).netloc
+
+    def facts(self):
+        """What activity remembers of it: nothing that could be a secret."""
+        return {"host": self.host, "events": self.events, "headers": sorted(self.headers)}
 
 
 class Actor:

@@ -1,2 +1,22 @@
+from django.urls import include, path
+
+from . import views
+
 app_name = "organizations"
-urlpatterns = []
+
+inside = [
+    path("apps/", views.application_list, name="application_list"),
+    path("apps/create/", views.application_create, name="application_create"),
+    path("apps/create/slug/", views.application_slug, name="application_slug"),
+    path("apps/<slug:slug>/settings/", views.application_settings, name="application_settings"),
+    path("apps/<slug:slug>/settings/name/", views.application_rename, name="application_rename"),
+    path("apps/<slug:slug>/settings/webhook/", views.webhook, name="webhook"),
+    path("apps/<slug:slug>/settings/webhook/remove/", views.webhook_remove, name="webhook_remove"),
+    path("settings/", views.settings, name="settings"),
+    path("settings/change/", views.change_settings, name="change_settings"),
+]
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("o/<slug:org>/", include(inside)),
+]

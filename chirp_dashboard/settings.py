@@ -183,6 +183,9 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+# Where the web role owns no tables, the address of the role that does; migrations run as that one.
+if DATABASE_OWNER_URL := env_text("DATABASE_OWNER_URL"):
+    DATABASES["owner"] = database(DATABASE_OWNER_URL)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 PROCRASTINATE_IMPORT_PATHS = ["chirp_dashboard.jobs"]
@@ -278,6 +281,11 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
+
+# Who the invoices come from, and where to pay them.
+SELLER_NAME = env_text("SELLER_NAME", "Phone numbers")
+SELLER_ADDRESS = env_text("SELLER_ADDRESS").replace("\\n", "\n")
+SELLER_BANK = env_text("SELLER_BANK").replace("\\n", "\n")
 
 # Only outside production: the demo's sign-in password; made up and kept in DATA_DIR when unset.
 DEMO_PASSWORD = env_text("DEMO_PASSWORD")

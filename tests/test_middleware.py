@@ -4,6 +4,8 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import path
 
+from chirp_dashboard import urls
+
 
 @login_not_required
 def open_page(request):
@@ -18,22 +20,20 @@ urlpatterns = [
     path("open/", open_page),
     path("closed/", closed_page),
     path("o/<slug:org>/closed/", closed_page),
-    path("sign-in/", open_page, name="account_login"),
-    path("home/", closed_page, name="home"),
+    *urls.urlpatterns,
 ]
 
 
 @pytest.fixture(autouse=True)
 def pages(settings):
     settings.ROOT_URLCONF = __name__
-    settings.LOGIN_REDIRECT_URL = "home"
 
 
 def test_a_view_asks_for_sign_in_unless_it_is_marked_open(db):
     assert Client().get("/open/").status_code == 200
     response = Client().get("/closed/?page=2")
     assert response.status_code == 302
-    assert response.headers["Location"] == "/sign-in/?next=/closed/%3Fpage%3D2"
+    assert response.headers["Location"] == "/accounts/login/?next=/closed/%3Fpage%3D2"
 
 
 def test_htmx_is_sent_to_the_sign_in_page_and_back_to_the_page_that_was_open(db):
@@ -43,14 +43,14 @@ def test_htmx_is_sent_to_the_sign_in_page_and_back_to_the_page_that_was_open(db)
     )
     assert response.status_code == 200
     assert response.content == b""
-    assert response.headers["HX-Redirect"] == "/sign-in/?next=/open/%3Fsort%3Dlabel"
+    assert response.headers["HX-Redirect"] == "/accounts/login/?next=/open/%3Fsort%3Dlabel"
 
 
 def test_htmx_from_a_foreign_page_comes_back_to_the_start(db):
     response = Client().get(
         "/closed/", headers={"HX-Request": "true", "HX-Current-URL": "https://evil.example/"}
     )
-    assert response.headers["HX-Redirect"] == "/sign-in/?next=/home/"
+    assert response.headers["HX-Redirect"] == "/accounts/login/?next=/"
 
 
 def test_signed_in_pages_are_kept_out_of_every_cache(stranger_client):

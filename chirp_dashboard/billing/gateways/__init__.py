@@ -1,11 +1,29 @@
+from django.conf import settings
+
 from .account import AccountGateway
 from .base import Answer, Gateway, Outcome
+from .test import TestGateway
 
-GATEWAYS = {gateway.name: gateway for gateway in (AccountGateway(),)}
+GATEWAYS = {gateway.name: gateway for gateway in (AccountGateway(), TestGateway())}
 
-__all__ = ["GATEWAYS", "Answer", "Gateway", "Outcome", "gateway_for"]
+__all__ = [
+    "GATEWAYS",
+    "Answer",
+    "Gateway",
+    "Outcome",
+    "TestGateway",
+    "UnknownGateway",
+    "gateway_for",
+]
+
+
+class UnknownGateway(Exception):
+    """An organization names a gateway this deployment does not have."""
 
 
 def gateway_for(payer):
     """The gateway of anything that names one: an organization, an order, a payment."""
-    return GATEWAYS[payer.gateway]
+    gateway = GATEWAYS.get(payer.gateway)
+    if gateway is None or (gateway.collects_no_money and settings.PRODUCTION):
+        raise UnknownGateway(f"{payer} pays through “{payer.gateway}”, which is not set up here.")
+    return gateway

@@ -4,4 +4,7 @@ from .base import Gateway
 
 
 class AccountGateway(Gateway):
+    """Asks nobody: the credit limit decides, and no order has a payment of its own."""
+
     name = "account"
+    terms_days = 30

@@ -30,6 +30,8 @@ class Gateway:
 
     name = ""
     collects_orders = False  # an order is paid by a payment of its own, not by the next invoice
+    collects_no_money = False  # pretends to; refused in production
+    terms_days = 0  # from the issue of a monthly invoice to the day it is due
 
     def authorise(self, payment):
         """Reserve `payment.amount`. Returns an Answer."""

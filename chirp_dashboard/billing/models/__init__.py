@@ -2,7 +2,8 @@ from .books import Charge, Entry, Posting, Standing
 from .invoices import Invoice, InvoiceLine, InvoiceSequence
 from .payments import Payment, PaymentEvent, TestAuthorisation
 from .prices import NumberType, Price
-from .rentals import BillingRun, Rental
+from .rentals import Rental
+from .runs import BillingRun
 
 __all__ = [
     "BillingRun",

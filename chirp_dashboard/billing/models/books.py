@@ -1,12 +1,14 @@
 """Money owed: charges, the double-entry postings written with them, and the running standing."""
 
 import pgtrigger
-from django.db import models
-from django.db.models import F, Q
+from django.db import connection, models, transaction
+from django.db.models import F, Q, Sum
 from django.utils import timezone
 
-from chirp_dashboard.organizations.models import INSERT_ONLY, Organization
+from chirp_dashboard.billing.periods import next_billing_date
+from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Organization
 from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.organizations.templatetags.ui import money
 
 BALANCED = pgtrigger.Trigger(
     name="balanced",
@@ -26,6 +28,13 @@ BALANCED = pgtrigger.Trigger(
 
 class CreditLimitReached(Refused):
     """The purchase would owe more than the organization's credit limit or daily cap allows."""
+
+
+def take_id(model):
+    """An id of `model` for rows that refer to it before it is written (foreign keys wait for commit)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'id'))", [model._meta.db_table])
+        return cursor.fetchone()[0]
 
 
 class Standing(models.Model):
@@ -57,13 +66,29 @@ class Standing(models.Model):
 
     @classmethod
     def lock(cls, organization):
-        """Lock the organization's row, then read its standing; released when the transaction ends."""
-        organization.lock()
-        return cls.objects.get_or_create(organization=organization)[0]
+        """Lock the organization's row and its standing, and read both, until the transaction ends."""
+        rows = cls.objects.select_related("organization").select_for_update(no_key=True)
+        standing = rows.filter(pk=organization.pk).first()
+        if standing is None:  # the organization's first money
+            organization.lock()
+            standing = cls.objects.get_or_create(organization=organization)[0]
+        return standing
 
     def posting_date(self, on):
         """The date a charge of today carries: never inside a period that has been invoiced."""
         return max(on, self.closed_through) if self.closed_through else on
+
+    def has_closed(self, on):
+        """Is `on` on or before the last billing date invoiced?"""
+        return self.closed_through is not None and on <= self.closed_through
+
+    def next_billing_date(self, *, after):
+        return next_billing_date(self.organization.billing_day, after=after)
+
+    def close(self, billing_date):
+        """Let no charge be dated before `billing_date` any more. Call under `lock()`."""
+        self.closed_through = billing_date
+        self.save(update_fields=["closed_through"])
 
     def spent_so_far(self, on):
         return self.spent if self.spent_on == on else 0
@@ -85,11 +110,10 @@ class Standing(models.Model):
                 "Nothing was purchased. Try again tomorrow or ask for a higher cap."
             )
 
-    def spend(self, total, *, on, unsettled=0):
-        """Count a purchase placed on `on`; `unsettled` stays reserved until `settle()`."""
+    def spend(self, total, *, on):
+        """Count a purchase of `total` made on the local date `on` against the daily cap."""
         self.spent, self.spent_on = self.spent_so_far(on) + total, on
-        self.unsettled += unsettled
-        self.save(update_fields=["spent", "spent_on", "unsettled"])
+        self.save(update_fields=["spent", "spent_on"])
 
     def settle(self, unsettled):
         """The order that reserved `unsettled` is settled: what it delivered is in the balance now."""
@@ -112,9 +136,11 @@ class Account(models.TextChoices):
 
 
 class EntryManager(models.Manager):
-    def write(self, organization, kind, *, amounts, at, description=""):
+    def write(self, organization, kind, *, amounts, at, description="", **given):
         """Write one balanced entry; `amounts` maps accounts to minor units and sums to zero."""
-        entry = self.create(organization=organization, kind=kind, at=at, description=description)
+        entry = self.create(
+            organization=organization, kind=kind, at=at, description=description, **given
+        )
         Posting.objects.bulk_create(
             Posting(
                 entry=entry, organization=organization, account=account, amount=amount,
@@ -123,6 +149,17 @@ class EntryManager(models.Manager):
             for account, amount in amounts.items()
         )  # fmt: skip
         return entry
+
+    def post(self, standing, kind, amount, *, against, at, **given):
+        """Add `amount` to what the organization owes, balanced by `against`. Call under its lock."""
+        standing.add(amount)
+        return self.write(
+            standing.organization,
+            kind,
+            amounts={Account.RECEIVABLE: amount, against: -amount},
+            at=at,
+            **given,
+        )
 
 
 class Entry(models.Model):
@@ -149,6 +186,11 @@ class Entry(models.Model):
     def __str__(self):
         return f"{self.get_kind_display()} {self.pk}"
 
+    @classmethod
+    def next_id(cls):
+        """The id of an entry whose charges are written before it is known what they sum to."""
+        return take_id(cls)
+
 
 class Posting(models.Model):
     entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="postings")
@@ -164,17 +206,72 @@ class Posting(models.Model):
         return f"{self.get_account_display()} {self.amount} {self.currency}"
 
 
-class ChargeManager(models.Manager):
+class CreditRefused(Refused):
+    """The credit makes no sense; the text says why. Nothing was written."""
+
+
+class ChargeQuerySet(models.QuerySet):
+    def uninvoiced(self, standing):
+        """What no invoice has asked for yet and no order's own payment collects."""
+        written_by_runs = Q(billing_date__isnull=False)
+        others = Q(billing_date=None, order=None)
+        if closed := standing.closed_through:
+            written_by_runs = Q(billing_date__gt=closed)
+            others &= Q(on__gte=closed)
+        return self.filter(organization=standing.organization_id).filter(written_by_runs | others)
+
+    def asked_for_on(self, standing, billing_date):
+        """What the invoice of `billing_date` asks for: dated before it, or a period begun on it."""
+        return self.uninvoiced(standing).filter(
+            Q(billing_date__lte=billing_date) | Q(billing_date=None, on__lt=billing_date)
+        )
+
+    def total(self):
+        return self.aggregate(total=Sum("amount", default=0))["total"]
+
+    @transaction.atomic
     def issue_credit(self, organization, *, amount, reason, by, at, corrects=None):
         """Credit `amount` (minor unit, positive) to `organization`; it joins the next invoice.
 
-        Raises ValueError for an amount that is not positive or a missing reason.
+        `corrects` is the charge it takes back, wholly or in part. Raises CreditRefused.
         """
-        from .credits import issue_credit
-
-        return issue_credit(
-            organization, amount=amount, reason=reason, by=by, at=at, corrects=corrects
+        standing = Standing.lock(organization)
+        reason = reason.strip()
+        self._check_credit(organization, amount, reason, corrects)
+        credit = self.create(
+            organization=organization,
+            entry=Entry.objects.post(
+                standing, Entry.Kind.CREDIT, -amount, against=Account.CREDITS, at=at
+            ),
+            kind=Charge.Kind.CREDIT,
+            phone_number_id=corrects and corrects.phone_number_id,
+            corrects=corrects,
+            on=standing.posting_date(organization.local_date(at)),
+            amount=-amount,
+            currency=organization.currency,
+            description=reason,
+            created_at=at,
         )
+        Activity.objects.record(
+            organization, "credited", subject=credit.subject, by=by, at=at,
+            after={"amount": -amount, "currency": credit.currency, "reason": reason},
+        )  # fmt: skip
+        return credit
+
+    def _check_credit(self, organization, amount, reason, corrects):
+        if amount <= 0:
+            raise CreditRefused("A credit is more than zero.")
+        if not reason:
+            raise CreditRefused("Write why the credit is given; the invoice shows it.")
+        if corrects is None:
+            return
+        if corrects.organization_id != organization.pk:
+            raise CreditRefused("The charge belongs to another organization.")
+        left = corrects.amount + self.filter(corrects=corrects).total()
+        if amount > left:
+            raise CreditRefused(
+                f"{money(left, corrects.currency)} of the charge can still be credited."
+            )
 
 
 class Charge(models.Model):
@@ -182,6 +279,8 @@ class Charge(models.Model):
 
     `on` is the local date it was posted; `[period_start, period_end)` what a rental charge pays for.
     `order` is set when the order's own payment collects it, so no invoice ever asks for it again.
+    `billing_date` is set on what the run wrote for the invoice of that date; everything else joins the
+    first invoice after `on`.
     """
 
     class Kind(models.TextChoices):
@@ -190,7 +289,9 @@ class Charge(models.Model):
         CREDIT = "credit", "Credit"
         ADJUSTMENT = "adjustment", "Adjustment"
 
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="charges")
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, related_name="charges", db_index=False
+    )
     entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="charges")
     kind = models.CharField(max_length=12, choices=Kind)
     rental = models.ForeignKey(
@@ -203,10 +304,17 @@ class Charge(models.Model):
         related_name="charges",
     )
     order = models.ForeignKey(
-        "numbers.Order", on_delete=models.PROTECT, null=True, related_name="charges"
+        "numbers.Order",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="charges",
+        db_index=False,
     )
-    corrects = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="+")
+    corrects = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
     on = models.DateField()
+    billing_date = models.DateField(null=True)
     period_start = models.DateField(null=True)
     period_end = models.DateField(null=True)
     amount = models.BigIntegerField()
@@ -214,7 +322,7 @@ class Charge(models.Model):
     description = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = ChargeManager()
+    objects = ChargeQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -244,10 +352,32 @@ class Charge(models.Model):
                 name="charge_sign",
             ),
         ]
+        # A million rentals are charged at once: every index here is one that some page or check reads.
         indexes = [
             models.Index(fields=["organization", "on", "id"], name="charge_of_organization"),
+            models.Index(
+                fields=["organization", "billing_date"],
+                condition=Q(billing_date__isnull=False),
+                name="charge_of_run",
+            ),
+            models.Index(
+                fields=["organization", "on"],
+                condition=Q(billing_date=None, order=None),
+                name="charge_between_runs",
+            ),
+            models.Index(
+                fields=["order"], condition=Q(order__isnull=False), name="charge_of_order"
+            ),
+            models.Index(
+                fields=["corrects"], condition=Q(corrects__isnull=False), name="charge_corrected"
+            ),
         ]
         triggers = [INSERT_ONLY]
 
     def __str__(self):
         return f"{self.get_kind_display()} {self.amount} {self.currency} on {self.on}"
+
+    @property
+    def subject(self):
+        """What activity about this charge is filed under: its number, where it has one."""
+        return self.phone_number or f"charge {self.pk}"

@@ -1,13 +1,78 @@
 """Payments: one attempt to collect one order or invoice through a gateway."""
 
-from django.db import models
+import logging
+
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from chirp_dashboard.organizations.models import Organization
+from chirp_dashboard.organizations.models import Activity, Actor, Organization
 from chirp_dashboard.organizations.public_ids import PublicIdField
+from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.organizations.templatetags.ui import day, money
 
-from .invoices import Invoice
+from .books import Account, Entry, Standing
+from .invoices import BooksDisagree, Invoice
+
+logger = logging.getLogger(__name__)
+
+
+REFERENCE_LENGTH = 80
+GATEWAY = Actor.system("payments")
+
+
+class TransferRefused(Refused):
+    """The transfer makes no sense; the text says why. Nothing was written."""
+
+
+class PaymentMoved(Exception):
+    """The payment is not in the state it was read in, or its state does not lead there."""
+
+
+class PaymentQuerySet(models.QuerySet):
+    @transaction.atomic
+    def record_transfer(self, organization, *, amount, received_on, reference, by, at):
+        """Record that `amount` (minor unit) of `organization` arrived; it pays the oldest invoices.
+
+        What is over stays as credit and pays later ones. The same `reference` again returns the
+        payment recorded first. Raises TransferRefused.
+        """
+        standing = Standing.lock(organization)
+        reference = " ".join(reference.split())
+        self._check_transfer(organization, amount, received_on, reference, at=at)
+        ours = f"transfer-{organization.pk}-{reference}"
+        if known := self.filter(reference=ours).first():
+            return known.again(amount=amount, received_on=received_on)
+        payment = self.create(
+            organization=organization,
+            gateway="account",
+            reference=ours,
+            amount=amount,
+            currency=organization.currency,
+            received_on=received_on,
+            note=reference,
+            created_at=at,
+        )
+        payment.collect(amount, at=at)
+        paid = Invoice.objects.apply_money(organization)
+        Activity.objects.record(
+            organization, "paid", subject=payment, by=by, at=at,
+            after={
+                "amount": amount, "reference": reference, "received_on": str(received_on),
+                "invoices": [invoice.number for invoice in paid], "balance": standing.balance,
+            },
+        )  # fmt: skip
+        return payment
+
+    def _check_transfer(self, organization, amount, received_on, reference, *, at):
+        if amount <= 0:
+            raise TransferRefused("A payment is more than zero.")
+        if not reference:
+            raise TransferRefused("Write the reference of the transfer, as on the bank statement.")
+        if len(reference) > REFERENCE_LENGTH:
+            raise TransferRefused(f"A reference has at most {REFERENCE_LENGTH} characters.")
+        if received_on > organization.local_date(at):
+            raise TransferRefused("The day it arrived is in the future.")
 
 
 class Payment(models.Model):
@@ -23,6 +88,14 @@ class Payment(models.Model):
         CAPTURED = "captured", "Collected"
         VOIDED = "voided", "Voided"
         DECLINED = "declined", "Declined"
+
+    LEADS_TO = {
+        State.CREATED: {State.UNKNOWN, State.AUTHORISED, State.DECLINED, State.CAPTURED},
+        State.UNKNOWN: {
+            State.CREATED, State.AUTHORISED, State.DECLINED, State.CAPTURED, State.VOIDED,
+        },
+        State.AUTHORISED: {State.UNKNOWN, State.CAPTURED, State.VOIDED},
+    }  # fmt: skip
 
     public_id = PublicIdField("pay")
     organization = models.ForeignKey(
@@ -44,6 +117,8 @@ class Payment(models.Model):
     note = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
+    objects = PaymentQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(amount__gt=0), name="payment_amount_positive"),
@@ -56,6 +131,57 @@ class Payment(models.Model):
 
     def __str__(self):
         return self.public_id
+
+    @transaction.atomic
+    def move(self, to, *, at, detail="", **facts):
+        """Go from the state this object was read in to `to`, and leave a PaymentEvent.
+
+        Raises PaymentMoved when another process was here first, or when no such step exists.
+        """
+        if to not in self.LEADS_TO.get(self.state, ()):
+            raise PaymentMoved(f"{self} does not go from {self.state} to {to}.")
+        found = Payment.objects.filter(pk=self.pk, state=self.state)
+        if not found.update(state=to, **facts):
+            raise PaymentMoved(f"{self} is no longer {self.state}.")
+        self.events.create(from_state=self.state, to_state=to, detail=detail, at=at)
+        self.state = to
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def collect(self, captured, *, at):
+        """Write that the gateway collected `captured`: state, books, and the order's receipt.
+
+        Call under `Standing.lock()`.
+        """
+        standing = Standing.lock(self.organization)
+        self.move(self.State.CAPTURED, at=at, captured=captured)
+        Entry.objects.post(
+            standing, Entry.Kind.PAYMENT, -captured,
+            against=Account.CASH, at=at, description=self.public_id,
+        )  # fmt: skip
+        if self.order_id:
+            self._write_receipt(at=at)
+
+    def _write_receipt(self, *, at):
+        """The money is ours whatever the books say, so a difference is told to the operator instead."""
+        Activity.objects.record(
+            self.organization, "paid", subject=self, by=GATEWAY, at=at,
+            after={"amount": self.captured, "order": self.order.public_id},
+        )  # fmt: skip
+        try:
+            with transaction.atomic():
+                Invoice.objects.issue_receipt(self.order, captured=self.captured, at=at)
+        except BooksDisagree:
+            logger.exception("No receipt for %s", self)
+
+    def again(self, *, amount, received_on):
+        """This transfer, recorded a second time; refuses one that differs under the same reference."""
+        if (self.amount, self.received_on) != (amount, received_on):
+            raise TransferRefused(
+                f"“{self.note}” was recorded already: {money(self.amount, self.currency)} "
+                f"that arrived on {day(self.received_on)}."
+            )
+        return self
 
 
 class PaymentEvent(models.Model):

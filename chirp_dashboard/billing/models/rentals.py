@@ -1,4 +1,6 @@
-"""Rentals: the running contracts, and the run that charges them."""
+"""Rentals: the running contracts."""
+
+from datetime import timedelta
 
 from django.db import models
 from django.db.models import F, Q
@@ -7,11 +9,28 @@ from django.utils import timezone
 from chirp_dashboard.billing.periods import add_months, months_until
 from chirp_dashboard.organizations.models import Organization
 
+from .books import Account, Charge, Entry, Standing
+from .runs import BillingRun
 from .starting import StartsRentals
+
+ONE_DAY = timedelta(days=1)
 
 
 class RentalQuerySet(StartsRentals):
     """`start()` comes from StartsRentals (written beside it, in starting.py)."""
+
+    def charge_due(self, *, at, on=None):
+        """Charge every period begun by `on` and invoice every billing date reached; see runs.py.
+
+        Without `on`, by each organization's own date at the moment `at`. Returns the BillingRun.
+        """
+        return BillingRun.objects.carry_out(at=at, on=on)
+
+    def due_on(self, billing_date):
+        """Monthly rentals of which a period other than the first begins on `billing_date`."""
+        return self.filter(interval_months=1, starts_on__lt=billing_date).filter(
+            Q(ends_on=None) | Q(ends_on__gt=billing_date)
+        )
 
 
 class Rental(models.Model):
@@ -63,21 +82,49 @@ class Rental(models.Model):
         start = add_months(self.anchor, months)
         return max(start, self.starts_on), add_months(self.anchor, months + self.interval_months)
 
+    def periods_begun(self, on):
+        """The periods after the first that begin by `on` and before the rental ends."""
+        _, start = self.period_containing(self.starts_on)
+        while start <= on and (self.ends_on is None or start < self.ends_on):
+            _, end = self.period_containing(start)
+            yield start, end
+            start = end
 
-class BillingRun(models.Model):
-    """What one run did: kept so that a due organization that got nothing is noticed."""
+    def charge_periods_begun(self, on, *, at):
+        """Charge what the run has not charged yet of the periods begun by the local date `on`.
 
-    as_of = models.DateField()
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True)
-    organizations = models.PositiveIntegerField(default=0)
-    charges = models.PositiveIntegerField(default=0)
-    amount = models.BigIntegerField(default=0)
-    invoices = models.PositiveIntegerField(default=0)
-    failures = models.JSONField(default=list)
+        For a rental that starts late or ends today, so that it does not matter whether the run came
+        first. The caller's transaction holds `Standing.lock()`. Returns the charges.
+        """
+        standing = Standing.lock(self.organization)
+        charged = set(
+            self.charges.filter(kind=Charge.Kind.RENTAL).values_list("period_start", flat=True)
+        )
+        due = [period for period in self.periods_begun(on) if period[0] not in charged]
+        if not due:
+            return []
+        entry = Entry.objects.post(
+            standing, Entry.Kind.RENTAL, self.amount * len(due), against=Account.RENTALS, at=at
+        )
+        return Charge.objects.bulk_create(
+            Charge(
+                organization=self.organization,
+                entry=entry,
+                kind=Charge.Kind.RENTAL,
+                rental=self,
+                phone_number_id=self.phone_number_id,
+                period_start=start,
+                period_end=end,
+                amount=self.amount,
+                currency=self.currency,
+                created_at=at,
+                **self._dates_of_charge(standing, start, on),
+            )
+            for start, end in due
+        )
 
-    class Meta:
-        ordering = ["-id"]
-
-    def __str__(self):
-        return f"Run of {self.as_of}"
+    def _dates_of_charge(self, standing, start, on):
+        """As the run would date it; where the run has closed that day, on the next invoice."""
+        if standing.has_closed(start):
+            return {"on": standing.posting_date(on)}
+        return {"on": start, "billing_date": standing.next_billing_date(after=start - ONE_DAY)}

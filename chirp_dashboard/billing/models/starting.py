@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import date
 
-from django.db import connection, models
+from django.db import models
 
 from chirp_dashboard.billing.periods import anchor_of, first_period
+from chirp_dashboard.postgres.prepared import prepared_cursor
 
 # One round trip however many numbers are delivered. Postings of one entry are written by one INSERT,
 # because the `balanced` trigger looks at whole statements.
@@ -20,13 +21,13 @@ WITH asked AS (
 started AS (
     INSERT INTO billing_rental
         (organization_id, phone_number_id, amount, currency, interval_months, anchor, starts_on, created_at)
-    SELECT %(organization)s, phone_number, amount, %(currency)s, months, anchor, starts, %(at)s
+    SELECT %(organization)s::bigint, phone_number, amount, %(currency)s::text, months, anchor, starts, %(at)s::timestamptz
     FROM asked
     RETURNING id, phone_number_id
 ),
 entry AS (
     INSERT INTO billing_entry (organization_id, kind, description, at)
-    VALUES (%(organization)s, 'purchase', %(description)s, %(at)s)
+    VALUES (%(organization)s::bigint, 'purchase', %(description)s::text, %(at)s::timestamptz)
     RETURNING id
 ),
 owed AS (
@@ -39,13 +40,13 @@ charged AS (
     INSERT INTO billing_charge
         (organization_id, entry_id, kind, rental_id, phone_number_id, order_id, "on",
          period_start, period_end, amount, currency, description, created_at)
-    SELECT %(organization)s, entry.id, kind, rental, phone_number, %(order)s, %(on)s,
-           starts, ends, amount, %(currency)s, %(description)s, %(at)s
+    SELECT %(organization)s::bigint, entry.id, kind, rental, phone_number, %(order)s::bigint, %(on)s::date,
+           starts, ends, amount, %(currency)s::text, %(description)s::text, %(at)s::timestamptz
     FROM owed, entry
 ),
 posted AS (
     INSERT INTO billing_posting (entry_id, organization_id, account, amount, currency)
-    SELECT entry.id, %(organization)s, account, amount, %(currency)s
+    SELECT entry.id, %(organization)s::bigint, account, amount, %(currency)s::text
     FROM entry, (
         SELECT 'receivable' AS account, sum(amount) AS amount FROM owed
         UNION ALL
@@ -55,7 +56,7 @@ posted AS (
     WHERE amount <> 0
 )
 UPDATE billing_standing SET balance = balance + (SELECT sum(amount) FROM owed)
-WHERE organization_id = %(organization)s
+WHERE organization_id = %(organization)s::bigint
 RETURNING (SELECT sum(amount) FROM owed)
 """
 
@@ -99,7 +100,7 @@ class StartsRentals(models.QuerySet):
         The caller holds `Standing.lock(organization)`; `on` is the posting date. `order` is given
         when the order's own payment collects these charges.
         """
-        with connection.cursor() as cursor:
+        with prepared_cursor() as cursor:
             cursor.execute(
                 START,
                 {

@@ -32,24 +32,19 @@ class Carrier:
     )
     can_hold = False
 
-    def offers(self, organization, numbers, *, on, at):
-        """`{(country, number): offer}` for those of `numbers` that are for sale at a known price.
+    def claim(self, numbers, *, at):
+        """Lock `(country, number)` pairs that are about to be held or purchased, in the caller's transaction.
+
+        Returns `{key: number}` of those that are for sale and `{key: why not}` of the others.
+        """
+        raise NotImplementedError
+
+    def priced(self, organization, numbers, *, on):
+        """Those of the claimed `numbers` that have a price, as offers.
 
         An offer has the facts of a number and `carrier`, `purchase_fee`, `rental`,
         `interval_months`, `currency`.
         """
-        raise NotImplementedError
-
-    def claim(self, organization, numbers, *, at):
-        """Lock what is about to be purchased; return `{(country, number): why not}` for what is gone."""
-        raise NotImplementedError
-
-    def order(self, line):
-        """Order one line, once. Returns an Answer."""
-        raise NotImplementedError
-
-    def look_up(self, line):
-        """What became of `line`, asked by our reference. Returns an Answer; NO means it never arrived."""
         raise NotImplementedError
 
     def set_aside(self, lines):

@@ -21,12 +21,7 @@ class StockCarrier(Carrier):
     def inventory(self):
         return apps.get_model("numbers", "InventoryNumber").objects
 
-    def offers(self, organization, numbers, *, on, at):
-        rows = self.inventory.for_sale(at=at).among(numbers)
-        return {row.key: row for row in self.priced(organization, rows, on=on)}
-
     def priced(self, organization, rows, *, on):
-        """Those of the inventory `rows` that have a price, with the price as attributes."""
         prices = Price.objects.in_force(organization, on=on)
         for row in rows:
             if price := prices.get((row.country, row.number_type)):
@@ -35,20 +30,10 @@ class StockCarrier(Carrier):
                 row.interval_months, row.currency = price.interval_months, price.currency
                 yield row
 
-    def claim(self, organization, numbers, *, at):
-        rows = self.inventory.among(numbers).order_by("country", "number")
-        locked = {row.key: row for row in rows.select_for_update()}
-        return {
-            asked: "just sold"
-            for asked in numbers
-            if asked not in locked or not locked[asked].is_for_sale(at=at)
-        }
-
-    def order(self, line):
-        """Stock is claimed when the order is placed; it can be delivered at once."""
-        return Answer(Outcome.YES)
-
-    look_up = order
+    def claim(self, numbers, *, at):
+        rows = self.inventory.among(numbers).order_by("country", "number").select_for_update()
+        free = {row.key: row for row in rows if row.is_for_sale(at=at)}
+        return free, {key: "just sold" for key in numbers if key not in free}
 
     def set_aside(self, lines):
         self.inventory.among([line.key for line in lines]).update(status="claimed")

@@ -1,11 +1,10 @@
 """Delivery: lines of an order become phone numbers, with everything that must come true at once."""
 
-from django.db import connection
-
 from chirp_dashboard.billing.models import Rental
 from chirp_dashboard.billing.models.starting import RentalTerms
 from chirp_dashboard.organizations.models import Actor
 from chirp_dashboard.organizations.public_ids import public_id
+from chirp_dashboard.postgres.prepared import prepared_cursor
 
 # One round trip however many lines: the phone numbers, the lines' outcome, the stock, the assignments
 # asked for, the totals and the activity rows. Guarded by the lines' state: what another worker has
@@ -14,18 +13,18 @@ DELIVER = """
 WITH due AS (
     SELECT line.*, given.new_public_id, given.display
     FROM numbers_orderline line
-    JOIN unnest(%(lines)s::bigint[], %(public_ids)s::text[], %(displays)s::text[])
-        AS given (id, new_public_id, display) ON given.id = line.id
-    WHERE line.order_id = %(order)s AND line.state IN ('placed', 'ordered', 'unknown')
+    JOIN unnest(%(lines)s::text[], %(public_ids)s::text[], %(displays)s::text[])
+        AS given (line, new_public_id, display) ON given.line = line.public_id
+    WHERE line.order_id = %(order)s::bigint AND line.state IN ('placed', 'ordered', 'unknown')
 ),
 owned AS (
     INSERT INTO numbers_phonenumber
         (public_id, organization_id, country, number, number_type, region, city, area_code,
          capabilities, carrier, label, state, is_test, release_locked, no_fee_reason,
          rental_amount, interval_months, currency, assignment_count, purchased_at)
-    SELECT new_public_id, %(organization)s, country, number, number_type, region, city, area_code,
+    SELECT new_public_id, %(organization)s::bigint, country, number, number_type, region, city, area_code,
            capabilities, carrier, '', 'active', false, false, '',
-           rental, interval_months, %(currency)s, %(assignments)s, %(at)s
+           rental, interval_months, %(currency)s::text, %(assignments)s::int, %(at)s::timestamptz
     FROM due ORDER BY due.id
     RETURNING id, public_id, country, number, rental_amount, interval_months
 ),
@@ -33,7 +32,7 @@ delivered AS (
     UPDATE numbers_orderline line SET state = 'delivered', reason = '', phone_number_id = owned.id
     FROM due, owned
     WHERE line.id = due.id AND due.country = owned.country AND due.number = owned.number
-    RETURNING line.id, owned.id AS phone_number_id
+    RETURNING line.public_id, owned.id AS phone_number_id
 ),
 sold AS (
     UPDATE numbers_inventorynumber stock SET status = 'sold', not_for_sale_until = NULL
@@ -43,12 +42,12 @@ sold AS (
 assigned AS (
     INSERT INTO numbers_assignment
         (organization_id, phone_number_id, application_id, number, assigned_at, assigned_by_id, ended_because)
-    SELECT %(organization)s, owned.id, %(application)s, owned.number, %(at)s, %(person)s, ''
-    FROM owned WHERE %(assignments)s = 1
+    SELECT %(organization)s::bigint, owned.id, %(application)s::bigint, owned.number, %(at)s::timestamptz, %(person)s::bigint, ''
+    FROM owned WHERE %(assignments)s::int = 1
 ),
 totalled AS (
     INSERT INTO numbers_totals AS totals (organization_id, numbers, monthly)
-    SELECT %(organization)s, count(*),
+    SELECT %(organization)s::bigint, count(*),
            coalesce(sum(rental_amount) FILTER (WHERE interval_months = 1), 0)
     FROM owned
     ON CONFLICT (organization_id) DO UPDATE
@@ -57,16 +56,16 @@ totalled AS (
 noted AS (
     INSERT INTO organizations_activity
         (organization_id, at, verb, subject, subject_name, actor_kind, actor_name, actor_id, before, after)
-    SELECT %(organization)s, %(at)s, verb, new_public_id, display, %(actor_kind)s, %(actor_name)s,
-           %(actor)s, '{}', after
+    SELECT %(organization)s::bigint, %(at)s::timestamptz, verb, new_public_id, display, %(actor_kind)s::text, %(actor_name)s::text,
+           %(actor)s::bigint, '{}', after
     FROM due, (
         SELECT 'purchased' AS verb, jsonb_build_object('order', %(order_public_id)s::text) AS after
         UNION ALL
         SELECT 'assigned', jsonb_build_object('application', %(application_name)s::text)
-        WHERE %(assignments)s = 1
+        WHERE %(assignments)s::int = 1
     ) AS steps
 )
-SELECT id, phone_number_id FROM delivered
+SELECT public_id, phone_number_id FROM delivered
 """
 
 
@@ -77,11 +76,11 @@ def deliver(order, lines, *, standing, at):
     """
     organization, application = order.organization, order.delivery_application()
     actor = Actor.person(order.placed_by)
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             DELIVER,
             {
-                "lines": [line.pk for line in lines],
+                "lines": [line.public_id for line in lines],
                 "public_ids": [public_id("ph") for _ in lines],
                 "displays": [line.display for line in lines],
                 "order": order.pk,
@@ -99,9 +98,9 @@ def deliver(order, lines, *, standing, at):
             },
         )
         phone_numbers = dict(cursor.fetchall())
-    delivered = [line for line in lines if line.pk in phone_numbers]
+    delivered = [line for line in lines if line.public_id in phone_numbers]
     for line in delivered:
-        line.state, line.phone_number_id = line.State.DELIVERED, phone_numbers[line.pk]
+        line.state, line.phone_number_id = line.State.DELIVERED, phone_numbers[line.public_id]
     return _start_rentals(order, delivered, standing=standing, at=at) if delivered else 0
 
 

@@ -50,9 +50,10 @@ class HoldQuerySet(NumberQuerySet):
         wanted = sorted(set(numbers))
         self._check_room(organization, person, wanted, at=at)
         source = carrier_named(carrier)
-        gone = source.claim(organization, wanted, at=at)
-        offers = source.offers(organization, wanted, on=organization.local_date(at), at=at)
-        result = HoldResult(refused=dict(gone))
+        free, gone = source.claim(wanted, at=at)
+        on = organization.local_date(at)
+        offers = {offer.key: offer for offer in source.priced(organization, free.values(), on=on)}
+        result = HoldResult(refused=gone)
         for key in wanted:
             if key in gone:
                 continue

@@ -22,6 +22,7 @@ from .delivery import deliver
 from .holds import Hold
 from .inventory import NumberFacts
 from .quotes import Quote, QuoteChanged
+from .writing import write
 
 LINES_PER_ORDER = 20
 
@@ -39,6 +40,7 @@ class OrderQuerySet(models.QuerySet):
         self, organization, *, person, numbers, expected_total, idempotency_key, at, application
     ):
         standing = Standing.lock(organization)
+        organization = standing.organization  # as it is now that it is locked
         earlier = self.filter(organization=organization, idempotency_key=idempotency_key).first()
         if earlier:
             return earlier.replayed(numbers=numbers, expected_total=expected_total)
@@ -56,7 +58,6 @@ class OrderQuerySet(models.QuerySet):
             currency=quote.currency,
             idempotency_key=idempotency_key,
         )
-        Hold.objects.among(numbers).order_by()._raw_delete(self.db)
         if order.completes_at_once(quote):
             order.complete_at_once(quote, standing=standing, at=at)
         else:
@@ -100,7 +101,7 @@ class OrderQuerySet(models.QuerySet):
     def _claim(self, organization, person, numbers, *, on, at, expected):
         """Lock the numbers and quote them; held ones at the prices they were held at."""
         carrier = carrier_named("stock")
-        lost = carrier.claim(organization, numbers, at=at)
+        free, lost = carrier.claim(numbers, at=at)
         holds = {hold.key: hold for hold in Hold.objects.among(numbers).live(at=at)}
         offers = {}
         for key, hold in holds.items():
@@ -110,8 +111,8 @@ class OrderQuerySet(models.QuerySet):
                 lost.setdefault(key, f"held by {hold.person}")
             else:
                 offers[key] = hold
-        if unheld := [key for key in numbers if key not in offers and key not in lost]:
-            offers |= carrier.offers(organization, unheld, on=on, at=at)
+        if unheld := [row for key, row in free.items() if key not in holds]:
+            offers |= {row.key: row for row in carrier.priced(organization, unheld, on=on)}
         lost |= {key: "no longer for sale" for key in numbers if key not in offers | lost}
         remaining = [offers[key] for key in numbers if key not in lost]
         quote = Quote.of(organization, remaining, on=on) if remaining else None
@@ -213,21 +214,6 @@ class Order(Advances, models.Model):
             )
         return self
 
-    def write_lines(self, quote):
-        return OrderLine.objects.bulk_create(
-            OrderLine(
-                order=self,
-                carrier=line.carrier,
-                purchase_fee=line.purchase_fee,
-                rental=line.rental,
-                interval_months=line.interval_months,
-                first_period_end=line.first.end,
-                first_rental=line.first.amount,
-                **line.facts.facts,
-            )
-            for line in quote.lines
-        )
-
     def completes_at_once(self, quote):
         """Does nothing outside our database have a say in this order?"""
         local = all(carrier_named(line.carrier).is_local for line in quote.lines)
@@ -236,18 +222,13 @@ class Order(Advances, models.Model):
     def complete_at_once(self, quote, *, standing, at):
         """Write the order already completed: claim, delivery and charges are one transaction."""
         self.state, self.settled_at = Order.State.COMPLETED, at
-        self.save(force_insert=True)
-        lines = self.write_lines(quote)
-        standing.spend(self.total, on=self.placed_on)
+        lines = write(self, quote)
         deliver(self, lines, standing=standing, at=at)
-        self.note("", at=at)
 
     def begin(self, quote, *, standing, at):
         """Write the intent; `advance()` does the rest, outside this transaction."""
         self.next_look_at = at
-        self.save(force_insert=True)
-        lines = self.write_lines(quote)
-        standing.spend(self.total, on=self.placed_on, unsettled=self.total)
+        lines = write(self, quote, unsettled=self.total)
         for name in {line.carrier for line in lines}:
             carrier_named(name).set_aside([line for line in lines if line.carrier == name])
         if self.is_prepaid and self.total:
@@ -259,7 +240,6 @@ class Order(Advances, models.Model):
                 amount=self.total,
                 currency=self.currency,
             )
-        self.note("", at=at)
 
     def note(self, before, *, at, by=None):
         """Write the step from state `before` to the present one into the activity."""

@@ -1,0 +1,130 @@
+"""Writing an order: its row, its lines, the reserved money and the activity row, in one statement."""
+
+from django.apps import apps
+
+from chirp_dashboard.organizations.models import Activity
+from chirp_dashboard.organizations.public_ids import public_id
+from chirp_dashboard.postgres.prepared import prepared_cursor
+
+WRITE = """
+WITH placed AS (
+    INSERT INTO numbers_order
+        (public_id, organization_id, placed_by_id, placed_at, placed_on, application_id, gateway,
+         total, currency, idempotency_key, state, reason, attempts, next_look_at, settled_at)
+    VALUES
+        (%(public_id)s::text, %(organization)s::bigint, %(person)s::bigint, %(at)s::timestamptz,
+         %(on)s::date, %(application)s::bigint, %(gateway)s::text, %(total)s::bigint,
+         %(currency)s::text, %(idempotency_key)s::text, %(state)s::text, '', 0,
+         %(next_look_at)s::timestamptz, %(settled_at)s::timestamptz)
+    RETURNING id
+),
+lined AS (
+    INSERT INTO numbers_orderline
+        (public_id, order_id, country, number, number_type, region, city, area_code, capabilities,
+         carrier, purchase_fee, rental, interval_months, first_period_end, first_rental, state, reason)
+    SELECT line.public_id, placed.id, country, number, number_type, region, city, area_code,
+           string_to_array(capabilities, ' '), carrier, fee, rental, months, first_end, first_rental,
+           'placed', ''
+    FROM placed, unnest(
+        %(lines)s::text[], %(countries)s::text[], %(numbers)s::text[], %(number_types)s::text[],
+        %(regions)s::text[], %(cities)s::text[], %(area_codes)s::text[], %(capabilities)s::text[],
+        %(carriers)s::text[], %(fees)s::bigint[], %(rentals)s::bigint[], %(months)s::smallint[],
+        %(first_ends)s::date[], %(first_rentals)s::bigint[]
+    ) AS line (public_id, country, number, number_type, region, city, area_code, capabilities,
+               carrier, fee, rental, months, first_end, first_rental)
+),
+freed AS (
+    DELETE FROM numbers_hold hold USING unnest(%(countries)s::text[], %(numbers)s::text[])
+        AS line (country, number)
+    WHERE hold.country = line.country AND hold.number = line.number
+),
+spent AS (
+    UPDATE billing_standing
+    SET unsettled = unsettled + %(unsettled)s::bigint,
+        spent = CASE WHEN spent_on = %(on)s::date THEN spent ELSE 0 END + %(total)s::bigint,
+        spent_on = %(on)s::date
+    WHERE organization_id = %(organization)s::bigint
+),
+noted AS (
+    INSERT INTO organizations_activity
+        (organization_id, at, verb, subject, subject_name, actor_kind, actor_name, actor_id, before, after)
+    VALUES
+        (%(organization)s::bigint, %(at)s::timestamptz, 'order', %(public_id)s::text,
+         %(public_id)s::text, %(actor_kind)s::text, %(actor_name)s::text, %(person)s::bigint, '{}',
+         jsonb_build_object('state', %(state)s::text))
+)
+SELECT id FROM placed
+"""
+
+
+def write(order, quote, *, unsettled=0):
+    """Write the unsaved `order` with a line per line of `quote`; return the lines, without row ids.
+
+    Runs in the caller's transaction, under `Standing.lock()`. `unsettled` (minor unit) stays reserved
+    against the credit limit until the order is settled.
+    """
+    lines = _lines_of(order, quote)
+    with prepared_cursor() as cursor:
+        cursor.execute(WRITE, _order_values(order, unsettled) | _line_values(lines))
+        order.pk = cursor.fetchone()[0]
+    order._state.adding, order._state.db = False, "default"
+    return lines
+
+
+def _lines_of(order, quote):
+    OrderLine = apps.get_model("numbers", "OrderLine")
+    return [
+        OrderLine(
+            public_id=public_id("ph_purch"),
+            order=order,
+            carrier=line.carrier,
+            purchase_fee=line.purchase_fee,
+            rental=line.rental,
+            interval_months=line.interval_months,
+            first_period_end=line.first.end,
+            first_rental=line.first.amount,
+            **line.facts.facts,
+        )
+        for line in quote.lines
+    ]
+
+
+def _order_values(order, unsettled):
+    return {
+        "public_id": order.public_id,
+        "organization": order.organization_id,
+        "person": order.placed_by_id,
+        "at": order.placed_at,
+        "on": order.placed_on,
+        "application": order.application_id,
+        "gateway": order.gateway,
+        "total": order.total,
+        "currency": order.currency,
+        "idempotency_key": order.idempotency_key,
+        "state": str(order.state),
+        "next_look_at": order.next_look_at,
+        "settled_at": order.settled_at,
+        "unsettled": unsettled,
+        "actor_kind": str(Activity.ActorKind.PERSON),
+        "actor_name": str(order.placed_by),
+    }
+
+
+def _line_values(lines):
+    return {
+        "lines": [line.public_id for line in lines],
+        "countries": [line.country for line in lines],
+        "numbers": [line.number for line in lines],
+        "number_types": [line.number_type for line in lines],
+        "regions": [line.region for line in lines],
+        "cities": [line.city for line in lines],
+        "area_codes": [line.area_code for line in lines],
+        # unnest() flattens nested arrays, so a line's capabilities travel as one text.
+        "capabilities": [" ".join(line.capabilities) for line in lines],
+        "carriers": [line.carrier for line in lines],
+        "fees": [line.purchase_fee for line in lines],
+        "rentals": [line.rental for line in lines],
+        "months": [line.interval_months for line in lines],
+        "first_ends": [line.first_period_end for line in lines],
+        "first_rentals": [line.first_rental for line in lines],
+    }

@@ -165,12 +165,8 @@ class Organization(models.Model):
         self.refresh_from_db(from_queryset=Organization.objects.select_for_update(no_key=True))
 
     def terms_are_fixed(self):
-        """Whether money has been counted in its terms: a rental, a charge, or an order under way."""
-        return (
-            self.rentals.exists()
-            or self.charges.exists()
-            or self.orders.filter(settled_at=None).exists()
-        )
+        """Whether anything was ever ordered, rented or charged in its terms."""
+        return self.orders.exists() or self.rentals.exists() or self.charges.exists()
 
     @transaction.atomic
     def change_settings(self, changes, *, by, at):
@@ -193,6 +189,23 @@ class Organization(models.Model):
             self, "settings_changed", subject=self.slug, by=by, at=at,
             before=before, after={name: changes[name] for name in before},
         )  # fmt: skip
+
+    @transaction.atomic
+    def admit(self, user, role, *, by, at):
+        """Make `user` a member; a second time changes nothing but the role."""
+        membership, is_new = self.memberships.get_or_create(
+            user=user, defaults={"role": role, "created_at": at}
+        )
+        if is_new:
+            self._note_member("member_added", user, by=by, at=at, after={"role": role})
+        else:
+            membership.change_role(role, by=by, at=at)
+        return membership
+
+    def _note_member(self, verb, user, *, by, at, before=None, after=None):
+        Activity.objects.record(
+            self, verb, subject=user.email, by=by, at=at, before=before, after=after
+        )
 
 
 class MembershipQuerySet(models.QuerySet):
@@ -249,6 +262,24 @@ class Membership(models.Model):
     @property
     def can(self):
         return GRANTS[self.role]
+
+    @transaction.atomic
+    def change_role(self, role, *, by, at):
+        self.refresh_from_db(from_queryset=Membership.objects.select_for_update(of=["self"]))
+        before, self.role = self.role, role
+        if role == before:
+            return
+        self.save(update_fields=["role"])
+        self.organization._note_member(
+            "role_changed", self.user, by=by, at=at, before={"role": before}, after={"role": role}
+        )
+
+    @transaction.atomic
+    def end(self, *, by, at):
+        """Take `user` out of the organization; what they did stays in the activity."""
+        before = {"role": self.role}
+        self.organization._note_member("member_removed", self.user, by=by, at=at, before=before)
+        self.delete()
 
 
 class SlugTaken(Refused):

@@ -22,3 +22,23 @@ def prepared_cursor():
     connection.ensure_connection()
     with connection.make_cursor(PreparedCursor(connection.connection)) as cursor:
         yield cursor
+
+
+def columns_of(model, alias):
+    """The columns of `model`, in the order `fetch` reads them, for a SELECT over the table `alias`."""
+    return ", ".join(f'{alias}."{field.column}"' for field in model._meta.concrete_fields)
+
+
+def fetch(models, sql, parameters):
+    """Rows of a prepared SELECT over `columns_of` each of `models`, as tuples of model instances."""
+    with prepared_cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return [tuple(_instances(models, row)) for row in cursor.fetchall()]
+
+
+def _instances(models, row):
+    start = 0
+    for model in models:
+        names = [field.attname for field in model._meta.concrete_fields]
+        yield model.from_db(connection.alias, names, row[start : start + len(names)])
+        start += len(names)

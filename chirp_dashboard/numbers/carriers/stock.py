@@ -6,8 +6,9 @@ from django.apps import apps
 
 from chirp_dashboard.billing.models import Price
 from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.postgres.prepared import columns_of, fetch
 
-from .base import Answer, Carrier, Outcome
+from .base import Carrier
 
 KEPT_ASIDE = timedelta(days=44)
 
@@ -31,9 +32,22 @@ class StockCarrier(Carrier):
                 yield row
 
     def claim(self, numbers, *, at):
-        rows = self.inventory.among(numbers).order_by("country", "number").select_for_update()
-        free = {row.key: row for row in rows if row.is_for_sale(at=at)}
+        free = {row.key: row for row in self._locked(numbers) if row.is_for_sale(at=at)}
         return free, {key: "just sold" for key in numbers if key not in free}
+
+    def _locked(self, numbers):
+        """The rows of `numbers`, locked in the order of the index, so that two baskets never deadlock."""
+        inventory = apps.get_model("numbers", "InventoryNumber")
+        statement = f"""
+            SELECT {columns_of(inventory, "stock")} FROM numbers_inventorynumber stock
+            WHERE (country, number) IN (
+                SELECT * FROM unnest(%(countries)s::text[], %(numbers)s::text[])
+            )
+            ORDER BY country, number
+            FOR NO KEY UPDATE
+        """  # noqa: S608 - the column names are our own
+        asked = {"countries": [c for c, _ in numbers], "numbers": [n for _, n in numbers]}
+        return [row for (row,) in fetch([inventory], statement, asked)]
 
     def set_aside(self, lines):
         self.inventory.among([line.key for line in lines]).update(status="claimed")

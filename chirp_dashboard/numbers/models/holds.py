@@ -10,6 +10,7 @@ from django.db.models import Q
 from chirp_dashboard.numbers.carriers import carrier_named
 from chirp_dashboard.organizations.models import Organization
 from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.postgres.prepared import columns_of, fetch
 
 from .inventory import NumberFacts, NumberQuerySet
 
@@ -34,6 +35,17 @@ class HoldResult:
 class HoldQuerySet(NumberQuerySet):
     def live(self, *, at):
         return self.filter(held_until__gt=at)
+
+    def live_on(self, numbers, *, at):
+        """Whoever's live holds on `(country, number)` pairs that the caller has claimed."""
+        statement = f"""
+            SELECT {columns_of(Hold, "hold")} FROM numbers_hold hold
+            WHERE (country, number) IN (
+                SELECT * FROM unnest(%(countries)s::text[], %(numbers)s::text[])
+            ) AND held_until > %(at)s::timestamptz
+        """  # noqa: S608 - the column names are our own
+        asked = {"countries": [c for c, _ in numbers], "numbers": [n for _, n in numbers]}
+        return [hold for (hold,) in fetch([Hold], statement, asked | {"at": at})]
 
     def of(self, person, organization):
         """What `person` chose in `organization`, lapsed holds included, oldest first."""

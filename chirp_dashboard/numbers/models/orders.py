@@ -16,6 +16,7 @@ from chirp_dashboard.numbers.carriers import carrier_named
 from chirp_dashboard.organizations.models import Activity, Application, Organization
 from chirp_dashboard.organizations.public_ids import PublicIdField
 from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.postgres.prepared import columns_of, fetch
 
 from .advancing import Advances
 from .delivery import deliver
@@ -41,8 +42,7 @@ class OrderQuerySet(models.QuerySet):
     ):
         standing = Standing.lock(organization)
         organization = standing.organization  # as it is now that it is locked
-        earlier = self.filter(organization=organization, idempotency_key=idempotency_key).first()
-        if earlier:
+        if earlier := self._with_key(organization, idempotency_key):
             return earlier.replayed(numbers=numbers, expected_total=expected_total)
         on = organization.local_date(at)
         quote = self._claim(organization, person, numbers, on=on, at=at, expected=expected_total)
@@ -98,11 +98,21 @@ class OrderQuerySet(models.QuerySet):
         order.advance(at=at)
         return order
 
+    def _with_key(self, organization, idempotency_key):
+        """The order that was placed with this key already, if any."""
+        statement = f"""
+            SELECT {columns_of(Order, "placed")} FROM numbers_order placed
+            WHERE organization_id = %(organization)s::bigint
+              AND idempotency_key = %(idempotency_key)s::text
+        """  # noqa: S608 - the column names are our own
+        asked = {"organization": organization.pk, "idempotency_key": idempotency_key}
+        return next((order for (order,) in fetch([Order], statement, asked)), None)
+
     def _claim(self, organization, person, numbers, *, on, at, expected):
         """Lock the numbers and quote them; held ones at the prices they were held at."""
         carrier = carrier_named("stock")
         free, lost = carrier.claim(numbers, at=at)
-        holds = {hold.key: hold for hold in Hold.objects.among(numbers).live(at=at)}
+        holds = {hold.key: hold for hold in Hold.objects.live_on(numbers, at=at)}
         offers = {}
         for key, hold in holds.items():
             if hold.organization_id != organization.pk:

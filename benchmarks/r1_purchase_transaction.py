@@ -1,0 +1,165 @@
+"""R1: a stock purchase as we make it ÷ the same statements by `pgbench -M prepared`, one client.
+
+The statements are taken from a real purchase as it runs; pgbench replays them with other numbers. So the
+ratio is what our own code adds: building, planning and reading.
+"""
+
+import re
+import subprocess
+import tempfile
+import time
+from datetime import date
+from itertools import count
+
+from benchmarks.measure import interleave
+
+SLICE = 40
+AREA = 2010000000
+
+
+def run(rounds=12):
+    bench = Bench(numbers=SLICE * (rounds + 2) * 2 + 10)
+    script = bench.script()
+    return [
+        interleave(
+            "R1 purchase transaction ÷ pgbench",
+            "≤ 1.3",
+            bench.purchases,
+            lambda: bench.pgbench(script),
+            rounds=rounds,
+        )
+    ]
+
+
+class Bench:
+    def __init__(self, *, numbers):
+        from django.db.models import Max
+        from django.utils import timezone
+
+        from chirp_dashboard.billing.models import Price, Standing
+        from chirp_dashboard.numbers.models import Hold, InventoryNumber
+        from chirp_dashboard.organizations.models import Organization, User
+
+        self.at = timezone.now()
+        slug = f"bench-{self.at:%H%M%S%f}"
+        self.organization = Organization.objects.create(name="Bench", slug=slug)
+        self.person = User.objects.create_user(f"{slug}@bench.example", "x")
+        used = InventoryNumber.objects.filter(number__startswith="+1").aggregate(last=Max("number"))
+        self.first = max(AREA, int((used["last"] or "+1")[2:] or 0) + 1)
+        Standing.objects.create(organization=self.organization)
+        Price.objects.get_or_create(
+            country="US", number_type="local", currency="USD", valid_from=date(2020, 1, 1),
+            defaults={"purchase_fee": 100, "rental": 100},
+        )  # fmt: skip
+        facts = {
+            "country": "US", "number_type": "local", "region": "NJ", "city": "Jersey City",
+            "area_code": "201", "capabilities": ["SMS", "Voice"],
+        }  # fmt: skip
+        self.rows = InventoryNumber.objects.bulk_create(
+            InventoryNumber(number=f"+1{self.first + i}", **facts) for i in range(numbers)
+        )
+        Hold.objects.bulk_create(
+            Hold(
+                number=row.number, organization=self.organization, person=self.person, held_at=self.at,
+                held_until=self.at.replace(year=self.at.year + 1), purchase_fee=100, rental=100,
+                currency="USD", **facts,
+            )
+            for row in self.rows
+        )  # fmt: skip
+        self.next = count()
+        self.total = self._total()
+
+    def _total(self):
+        from chirp_dashboard.numbers.models import Hold
+        from chirp_dashboard.numbers.models.quotes import Quote
+
+        on = self.organization.local_date(self.at)
+        return Quote.of(self.organization, [Hold.objects.first()], on=on).total
+
+    def purchase(self):
+        from chirp_dashboard.numbers.models import Order
+
+        row = self.rows[next(self.next)]
+        began = time.perf_counter()
+        Order.objects.place(
+            self.organization,
+            person=self.person,
+            numbers=[row.key],
+            expected_total=self.total,
+            idempotency_key=f"key-{row.number}",
+            at=self.at,
+        )
+        return time.perf_counter() - began
+
+    def purchases(self):
+        return sum(self.purchase() for _ in range(SLICE)) / SLICE
+
+    def script(self):
+        """One purchase as a pgbench script in which `:i` is the number."""
+        from django.db import connection
+
+        row = self.rows[next(self.next)]
+        self.next = count(row.pk - self.rows[0].pk)  # purchase this one below
+        connection.force_debug_cursor = True
+        connection.queries_log.clear()
+        self.purchase()
+        connection.force_debug_cursor = False
+        statements = [query["sql"].strip() for query in connection.queries_log]
+        return "\n".join(["\\set i :i + 1", *self._varied(statements, row)])
+
+    def _varied(self, statements, row):
+        from chirp_dashboard.numbers.models import Order
+
+        order = Order.objects.get(idempotency_key=f"key-{row.number}")
+        line = order.lines.get()
+        number = line.phone_number
+        texts = {
+            row.number: "'+1' || :i",
+            line.display: "'(201) ' || :i",
+            f"key-{row.number}": "'key-' || :i",
+            **{
+                public_id: f"'{public_id.rsplit('_', 1)[0]}_bench' || :i"
+                for public_id in (order.public_id, line.public_id, number.public_id)
+            },
+            f"Order {order.public_id}": "'Order ' || :i",
+        }
+        for statement in statements:
+            statement = " ".join(statement.split())
+            for text, expression in texts.items():
+                statement = statement.replace(f"'{{{text}}}'", f"ARRAY[{expression}]")
+                statement = statement.replace(f"'{{\"{text}\"}}'", f"ARRAY[{expression}]")
+                statement = statement.replace(f"'{text}'", f"({expression})")
+            statement = re.sub(rf"\b{order.pk}\b(?=::bigint)", ":order_id", statement)
+            statement = statement.replace(f"'{{{number.pk}}}'", "ARRAY[:phone_number_id]")
+            yield statement + self._kept(statement)
+
+    @staticmethod
+    def _kept(statement):
+        """What a later statement needs of this one's answer."""
+        if statement.endswith("SELECT id FROM placed"):
+            return " \\gset order_"
+        if statement.endswith("FROM delivered"):
+            return " \\gset"
+        return ";"
+
+    def pgbench(self, script):
+        from django.db import connection
+
+        from chirp_dashboard.postgres import server
+
+        start = self.first + next(self.next) - 1
+        for _ in range(SLICE - 1):
+            next(self.next)
+        parameters = connection.get_connection_params()
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+            file.write(script)
+            file.flush()
+            command = [
+                str(server.programs() / "pgbench"), "-n", "-M", "prepared", "-c", "1", "-t", str(SLICE),
+                "-D", f"i={start}", "-f", file.name, "-h", parameters["host"],
+                "-U", parameters.get("user", ""), parameters["dbname"],
+            ]  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or f"processed: {SLICE}/{SLICE}" not in done.stdout:
+            raise RuntimeError(done.stderr[-2000:] + done.stdout)
+        return float(re.search(r"latency average = ([\d.]+) ms", done.stdout)[1]) / 1000

@@ -257,7 +257,7 @@ class ActivityAdmin(Kept):
 
     list_display = ("at", "organization", "actor_name", "verb", "subject_name", "before", "after")
     list_display_links = ("at",)
-    list_filter = ("actor_kind", "at")
+    list_filter = ("organization", "actor_kind", "at")
     list_select_related = ("organization",)
     search_fields = ("=subject", "subject_name", "actor_name", "=verb")
     search_help_text = "Public id, number, person, or verb such as released"

@@ -28,6 +28,11 @@ class Kept(Capped, admin.ModelAdmin):
 
     actions = None
 
+    def get_fields(self, request, obj=None):
+        """Every column, those that no form would show included."""
+        hidden = self.exclude or ()
+        return self.fields or [f.name for f in self.opts.fields if f.name not in hidden]
+
     def has_add_permission(self, request):
         return False
 

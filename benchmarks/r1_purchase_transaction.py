@@ -8,10 +8,14 @@ import re
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from datetime import date
 from itertools import count
 
+import psycopg
+
 from benchmarks.measure import interleave
+from chirp_dashboard.postgres.prepared import PreparedCursor
 
 SLICE = 40
 AREA = 2010000000
@@ -29,6 +33,29 @@ def run(rounds=12):
             rounds=rounds,
         )
     ]
+
+
+@contextmanager
+def statements_sent():
+    """What the prepared cursors send meanwhile, with the parameters written in."""
+    from django.db import connection
+
+    execute, sent = PreparedCursor.execute, []
+
+    def remember(cursor, query, parameters=None, **options):
+        sent.append(psycopg.ClientCursor(connection.connection).mogrify(query, parameters))
+        return execute(cursor, query, parameters, **options)
+
+    PreparedCursor.execute = remember
+    connection.force_debug_cursor = True
+    connection.queries_log.clear()
+    try:
+        yield sent
+    finally:
+        PreparedCursor.execute = execute
+        connection.force_debug_cursor = False
+    if len(connection.queries_log) != len(sent) + 2:  # BEGIN and COMMIT
+        raise RuntimeError("A purchase sends statements that are not prepared; R1 would miss them.")
 
 
 class Bench:
@@ -96,16 +123,12 @@ class Bench:
 
     def script(self):
         """One purchase as a pgbench script in which `:i` is the number."""
-        from django.db import connection
-
         row = self.rows[next(self.next)]
         self.next = count(row.pk - self.rows[0].pk)  # purchase this one below
-        connection.force_debug_cursor = True
-        connection.queries_log.clear()
-        self.purchase()
-        connection.force_debug_cursor = False
-        statements = [query["sql"].strip() for query in connection.queries_log]
-        return "\n".join(["\\set i :i + 1", *self._varied(statements, row)])
+        with statements_sent() as statements:
+            self.purchase()
+        varied = self._varied(statements, row)
+        return "\n".join(["\\set i :i + 1", "BEGIN;", *varied, "COMMIT;"])
 
     def _varied(self, statements, row):
         from chirp_dashboard.numbers.models import Order
@@ -130,7 +153,9 @@ class Bench:
                 statement = statement.replace(f"'{{\"{text}\"}}'", f"ARRAY[{expression}]")
                 statement = statement.replace(f"'{text}'", f"({expression})")
             statement = re.sub(rf"\b{order.pk}\b(?=::bigint)", ":order_id", statement)
-            statement = statement.replace(f"'{{{number.pk}}}'", "ARRAY[:phone_number_id]")
+            statement = re.sub(
+                rf"'\{{{number.pk}\}}'::int[248]\[\]", "ARRAY[:phone_number_id]", statement
+            )
             yield statement + self._kept(statement)
 
     @staticmethod

@@ -20,7 +20,8 @@ class PreparedCursor(psycopg.Cursor):
 def prepared_cursor():
     """Like `connection.cursor()`, on the same connection and in the same transaction."""
     connection.ensure_connection()
-    with connection.make_cursor(PreparedCursor(connection.connection)) as cursor:
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    with wrap(PreparedCursor(connection.connection)) as cursor:
         yield cursor
 
 

@@ -9,6 +9,7 @@ from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Organization
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.organizations.templatetags.ui import money
+from chirp_dashboard.postgres.prepared import columns_of, fetch
 
 BALANCED = pgtrigger.Trigger(
     name="balanced",
@@ -67,11 +68,18 @@ class Standing(models.Model):
     @classmethod
     def lock(cls, organization):
         """Lock the organization's row and its standing, and read both, until the transaction ends."""
-        rows = cls.objects.select_related("organization").select_for_update(no_key=True)
-        standing = rows.filter(pk=organization.pk).first()
-        if standing is None:  # the organization's first money
+        statement = f"""
+            SELECT {columns_of(cls, "standing")}, {columns_of(Organization, "payer")}
+            FROM billing_standing standing
+            JOIN organizations_organization payer ON payer.id = standing.organization_id
+            WHERE standing.organization_id = %(organization)s::bigint
+            FOR NO KEY UPDATE
+        """  # noqa: S608 - the column names are our own
+        locked = fetch([cls, Organization], statement, {"organization": organization.pk})
+        if not locked:  # the organization's first money
             organization.lock()
-            standing = cls.objects.get_or_create(organization=organization)[0]
+            return cls.objects.get_or_create(organization=organization)[0]
+        standing, standing.organization = locked[0]
         return standing
 
     def posting_date(self, on):

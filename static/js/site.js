@@ -3,81 +3,102 @@
   "use strict";
 
   const $ = (id) => document.getElementById(id);
-  const all = (selector, root = document) => root.querySelectorAll(selector);
-  const skew = Date.now() - Date.parse(document.body.dataset.now || new Date());
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const on = (name, listener, capture = false) => document.addEventListener(name, listener, capture);
+  const skew = Date.now() - Date.parse(document.body.dataset.now);
 
   // --- Saying things -------------------------------------------------------
 
   /** Tell people who cannot see the change. The same words twice are still said twice. */
   function announce(text) {
-    const live = $("live");
-    live.textContent = "";
-    setTimeout(() => { live.textContent = text; }, 50);
+    $("live").textContent = "";
+    setTimeout(() => { $("live").textContent = text; }, 50);
   }
 
+  /** Show what went wrong, in the open dialog or on top of the page; nothing clears the line. */
   function alarm(text) {
     const dialog = $("dialog");
-    let line = $("alert");
-    if (dialog.open) {
-      line = dialog.querySelector(".alert-line") || Object.assign(document.createElement("p"), { className: "alert-line", role: "alert" });
+    let line = dialog.querySelector(".alert-line");
+    if (!dialog.open) line = $("alert");
+    else if (!line) {
+      line = Object.assign(document.createElement("p"), { className: "alert-line", role: "alert" });
       dialog.prepend(line);
     }
     line.textContent = text;
     if (text) line.scrollIntoView({ block: "nearest" });
   }
 
-  document.addEventListener("announce", (event) => announce(event.detail.text ?? event.detail.value ?? ""));
+  on("announce", ({ detail }) => announce(detail.text ?? detail.value));
 
   // --- What went wrong -----------------------------------------------------
 
+  const UNKNOWN = "Reload the page before you repeat it, to see whether it was done.";
   const REFUSALS = {
     400: "That request could not be read. Reload the page and try again.",
-    403: "Your role does not allow this, or the page is too old. Reload it and try again. Nothing was changed.",
+    403: "Your role does not allow this, or the page is too old: reload it. Nothing was changed.",
     404: "This is no longer here. Reload the page to see how it stands.",
-    413: "That is too large to send.",
     429: "Too many requests in a short time. Wait a moment and try again.",
   };
-  const UNKNOWN = "Reload the page before you repeat it, to see whether it was done.";
 
-  document.addEventListener("htmx:responseError", ({ detail }) => {
-    alarm(REFUSALS[detail.xhr.status] || `Something failed on our side (${detail.xhr.status}). ${UNKNOWN}`);
+  on("htmx:responseError", ({ detail: { xhr } }) => {
+    alarm(REFUSALS[xhr.status] ?? `Something failed on our side (${xhr.status}). ${UNKNOWN}`);
   });
-  document.addEventListener("htmx:timeout", () => alarm(`The answer is taking too long. ${UNKNOWN}`));
-  document.addEventListener("htmx:sendError", () => alarm(`The connection was lost. ${UNKNOWN}`));
-  document.addEventListener("htmx:beforeRequest", () => { if ($("alert").textContent) alarm(""); });
+  on("htmx:timeout", () => alarm(`The answer is taking too long. ${UNKNOWN}`));
+  on("htmx:sendError", () => alarm(`The connection was lost. ${UNKNOWN}`));
+  on("htmx:beforeRequest", () => alarm(""));
 
-  // --- Buttons in flight ---------------------------------------------------
+  // --- Forms in flight -----------------------------------------------------
 
-  function busy(form, submitter) {
-    const button = submitter || form.querySelector("[type=submit]");
-    if (!button || button.hasAttribute("data-idle")) return;
+  function busy(form, button) {
+    if (!button || form.dataset.sending === undefined) return;
     button.dataset.idle = button.textContent;
     button.setAttribute("aria-disabled", "true");
     if (button.dataset.busy) button.textContent = button.dataset.busy;
   }
 
-  function idle(root) {
-    for (const button of all("[data-idle]", root)) {
+  function idle(form) {
+    delete form.dataset.sending;
+    for (const button of all("[data-idle]", form)) {
       if (button.dataset.busy) button.textContent = button.dataset.idle;
       button.removeAttribute("aria-disabled");
-      button.removeAttribute("data-idle");
+      delete button.dataset.idle;
     }
   }
 
-  // A second submit of a form in flight is dropped; the first keeps its button's name and value.
-  document.addEventListener("submit", (event) => {
+  // A second submit of a form in flight is dropped. A button changes after its name and value were read,
+  // and for a swap only when the answer takes a while.
+  on("submit", (event) => {
     const form = event.target;
-    if (form.method === "dialog" || form.method === "get") return;
-    if (form.querySelector("[data-idle]")) {
+    if (form.method !== "post") return;
+    if (form.dataset.sending !== undefined) {
       event.preventDefault();
       event.stopImmediatePropagation();
       return;
     }
-    setTimeout(() => busy(form, event.submitter), form.closest("#dialog") || form.hasAttribute("hx-post") ? 150 : 0);
     form.dataset.sending = "";
+    const swaps = form.closest("#dialog") || form.hasAttribute("hx-post");
+    setTimeout(() => busy(form, event.submitter ?? form.querySelector("[type=submit]")), swaps ? 150 : 0);
+    setTimeout(() => idle(form), 20000);
   }, true);
-  document.addEventListener("htmx:afterRequest", (event) => setTimeout(() => idle(event.target.isConnected ? event.target.parentNode : document), 160));
-  addEventListener("pageshow", () => idle(document));
+  on("htmx:afterRequest", ({ detail }) => { if (detail.elt.matches("form")) idle(detail.elt); });
+  addEventListener("pageshow", () => all("form").forEach(idle));
+
+  // --- Focus ---------------------------------------------------------------
+
+  /** Give focus back to what had it, or to its successor if a swap replaced it. */
+  function refocus(lost) {
+    if (document.activeElement !== document.body) return;
+    let next = lost?.isConnected ? lost : lost && successor(lost);
+    const menu = next?.closest("[popover]:not(:popover-open)");
+    if (menu) next = document.querySelector(`[popovertarget="${menu.id}"]`) ?? next;
+    (next ?? $("main")).focus({ preventScroll: true });
+  }
+
+  function successor({ id, name, value, attributes: { href } }) {
+    if (id) return $(id);
+    if (href) return all("a").find((link) => link.getAttribute("href") === href.value);
+    return name && all("input, select, button").find((field) => field.name === name && field.value === value);
+  }
 
   // --- The one dialog ------------------------------------------------------
 
@@ -96,187 +117,164 @@
       dialog.setAttribute("aria-labelledby", heading.id);
     }
     if (!dialog.open) dialog.showModal();
-    (dialog.querySelector("[data-focus], [autofocus]") || dialog.querySelector("input:not([type=hidden]), select, textarea, .button") || dialog).focus();
-  }
-
-  function closeDialog() {
-    const dialog = $("dialog");
-    if (dialog.open) dialog.close();
+    const first = ["[data-focus], [autofocus]", "input:not([type=hidden]), select, textarea", ".button"];
+    const field = first.map((selector) => dialog.querySelector(selector)).find(Boolean);
+    (field ?? dialog).focus();
   }
 
   function closeUnlessTyped() {
-    if (typed) announce("What you typed is kept. Choose Cancel to leave without it.");
-    else closeDialog();
+    if (typed) announce("What you typed is kept. Choose the last button to leave without it.");
+    else $("dialog").close();
   }
 
-  /** Give focus back to what opened the dialog, or to its successor if a swap replaced it. */
-  function refocus(lost) {
-    if (document.activeElement && document.activeElement !== document.body) return;
-    const same = lost && (lost.isConnected ? lost : successor(lost));
-    (same || $("main")).focus({ preventScroll: true });
-  }
+  const isDialog = (element) => element.id === "dialog";
 
-  function successor(lost) {
-    if (lost.id && $(lost.id)) return $(lost.id);
-    const href = lost.getAttribute("href");
-    if (href) return document.querySelector(`a[href="${CSS.escape(href)}"]`);
-    return lost.name ? document.querySelector(`[name="${CSS.escape(lost.name)}"][value="${CSS.escape(lost.value)}"]`) : null;
-  }
-
-  document.addEventListener("close-dialog", closeDialog);
-  document.addEventListener("input", (event) => { if (event.target.closest("#dialog")) typed = true; });
-
-  document.addEventListener("close", (event) => {
-    if (event.target.id !== "dialog") return;
+  on("close-dialog", () => $("dialog").close());
+  on("input", ({ target }) => { typed ||= Boolean(target.closest("#dialog")); });
+  on("close", ({ target }) => {
+    if (!isDialog(target)) return;
     typed = false;
-    event.target.replaceChildren();
+    target.replaceChildren();
     setTimeout(() => refocus(opener), 30);
   }, true);
-  document.addEventListener("cancel", (event) => {
-    if (event.target.id !== "dialog") return;
+  on("cancel", (event) => {
+    if (!isDialog(event.target)) return;
     event.preventDefault();
     closeUnlessTyped();
   }, true);
-  document.addEventListener("pointerdown", (event) => {
-    if (event.target.id !== "dialog") return;
-    const box = event.target.getBoundingClientRect();
-    const inside = event.clientX >= box.left && event.clientX <= box.right && event.clientY >= box.top && event.clientY <= box.bottom;
-    if (!inside) closeUnlessTyped();
+  on("pointerdown", ({ target, clientX: x, clientY: y }) => {
+    if (!isDialog(target)) return;
+    const box = target.getBoundingClientRect();
+    if (x < box.left || x > box.right || y < box.top || y > box.bottom) closeUnlessTyped();
   });
 
   // An answer that was redirected is a whole page: go there instead of showing it in the dialog.
-  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    if (detail.target.id !== "dialog") return;
-    const asked = new URL(detail.pathInfo.finalRequestPath || detail.pathInfo.requestPath, location.href);
-    const answered = new URL(detail.xhr.responseURL || asked);
+  on("htmx:beforeSwap", ({ detail }) => {
+    if (!isDialog(detail.target) || !detail.xhr.responseURL) return;
+    const asked = new URL(detail.pathInfo.finalRequestPath, location.href);
+    const answered = new URL(detail.xhr.responseURL);
     if (asked.pathname === answered.pathname) return;
     detail.shouldSwap = false;
     location.assign(answered);
   });
-
-  document.addEventListener("htmx:afterSwap", ({ detail }) => {
-    if (detail.target.id !== "dialog") return;
-    typed = typed && detail.xhr.status >= 400;
-    if (detail.target.children.length) showDialog(detail.target);
-    else closeDialog();
+  on("htmx:afterSwap", ({ detail: { target, xhr } }) => {
+    if (!isDialog(target)) return;
+    typed &&= xhr.status >= 400;
+    if (target.children.length) showDialog(target);
+    else target.close();
   });
 
   // --- Toasts --------------------------------------------------------------
 
   function dismiss(toast) {
-    const inside = toast.contains(document.activeElement);
     toast.remove();
-    if (inside) $("main").focus({ preventScroll: true });
+    refocus(null);
   }
 
   /** Leave after a while, but never while somebody points at it or stands in it. */
   function retire(toast) {
-    const wait = toast.querySelector("form") ? 20000 : 6000;
-    const leave = () => {
-      if (toast.matches(":hover, :focus-within")) setTimeout(leave, 2000);
-      else toast.remove();
-    };
-    setTimeout(leave, wait);
+    if (toast.matches(":hover, :focus-within")) setTimeout(() => retire(toast), 2000);
+    else toast.remove();
   }
 
   function welcome(toast) {
     if (toast.dataset.seen) return;
     toast.dataset.seen = "1";
-    announce(toast.querySelector("p").textContent + (toast.querySelector("form") ? " Undo is at the end of the page." : ""));
-    if (!toast.matches(".error")) retire(toast);
+    const undo = toast.querySelector("form");
+    announce(toast.querySelector("p").textContent + (undo ? " Undo is at the end of the page." : ""));
+    if (!toast.matches(".error")) setTimeout(() => retire(toast), undo ? 20000 : 6000);
   }
 
-  new MutationObserver(() => all("#toasts .toast").forEach(welcome)).observe($("toasts"), { childList: true, subtree: true });
+  const welcomeAll = () => all("#toasts .toast").forEach(welcome);
+  new MutationObserver(welcomeAll).observe($("toasts"), { childList: true });
 
   // --- Copy ----------------------------------------------------------------
 
   async function copy(button) {
+    const text = button.dataset.copy;
     try {
-      await navigator.clipboard.writeText(button.dataset.copy);
+      await navigator.clipboard.writeText(text);
     } catch {
-      announce(`Copying is not allowed here: ${button.dataset.copy}`);
+      announce(`Copying is not allowed here: ${text}`);
       return;
     }
-    button.dataset.copied = "";
     const note = Object.assign(document.createElement("span"), { className: "copied", textContent: "Copied" });
-    if (button.matches(".copy")) button.append(note);
-    announce(`Copied ${button.dataset.copy}`);
-    setTimeout(() => { note.remove(); button.removeAttribute("data-copied"); }, 1500);
+    button.dataset.copied = "";
+    button.append(note);
+    announce(`Copied ${text}`);
+    setTimeout(() => { note.remove(); delete button.dataset.copied; }, 1500);
   }
 
   // --- Time left -----------------------------------------------------------
 
   function count(clock) {
-    const left = Math.max(0, Math.round((Date.parse(clock.dataset.until) - (Date.now() - skew)) / 1000));
-    const text = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
-    if (clock.textContent !== text) clock.textContent = text;
-    if (left <= 60 && left > 0 && clock.dataset.soon === undefined) {
+    const left = Math.max(0, Math.round((Date.parse(clock.dataset.until) - Date.now() + skew) / 1000));
+    const name = clock.dataset.name ?? "A hold";
+    clock.textContent = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+    if (left <= 60 && left > 0 && !("soon" in clock.dataset)) {
       clock.dataset.soon = "";
-      announce(`${clock.dataset.name || "A hold"} ends in ${left === 60 ? "one minute" : `${left} seconds`}.`);
+      announce(`${name} ends in ${left} seconds.`);
     }
-    if (left === 0 && clock.dataset.over === undefined) {
+    if (left === 0 && !("over" in clock.dataset)) {
       clock.dataset.over = "";
-      announce(`${clock.dataset.name || "A hold"} has ended.`);
+      announce(`${name} has ended.`);
       clock.dispatchEvent(new CustomEvent("hold-expired", { bubbles: true }));
     }
   }
 
   const tick = () => all("[data-until]").forEach(count);
   setInterval(tick, 1000);
-  document.addEventListener("visibilitychange", tick);
+  on("visibilitychange", tick);
 
   // --- Choosing rows -------------------------------------------------------
 
-  /** Keep the count, the header box and the buttons of a form's bulk bar true. */
+  /** Keep the count and the header box of a form's table true. */
   function recount(form) {
-    const boxes = [...all("tbody .cell-select input", form)];
+    const boxes = all("tbody .cell-select input", form);
     const chosen = boxes.filter((box) => box.checked).length;
-    const head = form.querySelector("[data-select-all]");
-    if (head) {
+    for (const head of all("[data-select-all]", form)) {
       head.checked = chosen > 0 && chosen === boxes.length;
-      head.indeterminate = chosen > 0 && chosen < boxes.length;
+      head.indeterminate = chosen > 0 && !head.checked;
     }
     for (const output of all("[data-selected]", form)) output.textContent = `${chosen} selected`;
   }
 
-  document.addEventListener("change", ({ target }) => {
-    const form = target.closest("form");
-    if (!form || !target.closest(".cell-select")) return;
-    if (target.matches("[data-select-all]")) all("tbody .cell-select input:not(:disabled)", form).forEach((box) => { box.checked = target.checked; });
+  on("change", ({ target }) => {
+    const form = target.closest(".cell-select") && target.form;
+    if (!form) return;
+    if (target.matches("[data-select-all]")) {
+      for (const box of all("tbody .cell-select input:enabled", form)) box.checked = target.checked;
+    }
     recount(form);
   });
 
   // --- Clicks and keys -----------------------------------------------------
 
-  const plain = (event) => event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
-
-  document.addEventListener("click", (event) => {
+  on("click", (event) => {
     const hit = (selector) => event.target.closest(selector);
-    const link = hit("a[data-dialog]");
-    if (link && plain(event) && window.htmx) {
+    const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    const taken = (plain && window.htmx && hit("a[data-dialog]")) || hit("#dialog [data-close]");
+    if (taken) {
       event.preventDefault();
       event.stopImmediatePropagation();
-      openDialog(link);
-    } else if (hit("#dialog [data-close]")) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      closeDialog();
-    } else if (hit("[data-dismiss]")) dismiss(hit("[data-dismiss]").closest(".toast"));
+      if (taken.matches("[data-close]")) $("dialog").close();
+      else openDialog(taken);
+    } else if (hit("[data-dismiss]")) dismiss(hit(".toast"));
     else if (hit("[data-copy]")) copy(hit("[data-copy]"));
     else if (hit("[data-print]")) print();
   }, true);
 
-  document.addEventListener("keydown", (event) => {
-    const writing = event.target.closest("input, select, textarea, [contenteditable]");
-    if (event.key === "/" && !writing && !event.metaKey && !event.ctrlKey && !event.altKey) {
-      const search = document.querySelector("dialog[open] [type=search]") || document.querySelector("main [type=search]");
-      if (search) { event.preventDefault(); search.focus(); search.select(); }
+  on("keydown", (event) => {
+    const { key, target } = event;
+    let next = null;
+    if (key === "/" && !target.closest("input, select, textarea") && !event.metaKey && !event.ctrlKey && !event.altKey) {
+      next = ($("dialog").open ? $("dialog") : $("main")).querySelector("[type=search]");
+    } else if (key === "ArrowDown" && target.matches(".picker [type=search]")) {
+      next = target.closest(".picker").querySelector(".options input:enabled");
     }
-    const picker = event.target.closest(".picker");
-    if (picker && event.key === "ArrowDown" && event.target.type === "search") {
-      const first = picker.querySelector(".options input:not(:disabled)");
-      if (first) { event.preventDefault(); first.focus(); }
-    }
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
   });
 
   // --- Swaps ---------------------------------------------------------------
@@ -285,24 +283,24 @@
   let held = null;
   let open = [];
 
-  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    held = detail.target.contains(document.activeElement) ? document.activeElement : null;
-    open = [...all("[popover]:popover-open", detail.target)].map((element) => element.id);
+  on("htmx:beforeSwap", ({ detail: { target } }) => {
+    held = target.contains(document.activeElement) ? document.activeElement : null;
+    open = all("[popover]:popover-open", target).map((element) => element.id);
   });
-  document.addEventListener("htmx:afterSettle", () => {
-    for (const id of open) $(id)?.showPopover?.();
+  on("htmx:afterSettle", () => {
+    for (const id of open) $(id)?.showPopover();
+    if (held && !$("dialog").open) refocus(held);
     open = [];
-    if (held && !held.isConnected && !$("dialog").open) refocus(held);
     held = null;
-    arrive(document);
+    arrive();
   });
 
-  function arrive(root) {
+  function arrive() {
     tick();
-    all("form", root).forEach((form) => { if (form.querySelector("[data-selected]")) recount(form); });
+    all("form:has([data-selected])").forEach(recount);
   }
 
-  arrive(document);
-  all("#toasts .toast").forEach(welcome);
+  arrive();
+  welcomeAll();
   document.querySelector("main [data-focus]")?.focus();
 })();

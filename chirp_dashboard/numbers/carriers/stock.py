@@ -8,7 +8,7 @@ from chirp_dashboard.billing.models import Price
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.postgres.prepared import columns_of, fetch
 
-from .base import Carrier
+from .base import Answer, Carrier, Outcome
 
 KEPT_ASIDE = timedelta(days=44)
 
@@ -48,6 +48,12 @@ class StockCarrier(Carrier):
         """  # noqa: S608 - the column names are our own
         asked = {"countries": [c for c, _ in numbers], "numbers": [n for _, n in numbers]}
         return [row for (row,) in fetch([inventory], statement, asked)]
+
+    def order(self, line):
+        """Stock was claimed when the order was placed; it is ours already."""
+        return Answer(Outcome.YES)
+
+    look_up = order
 
     def set_aside(self, lines):
         self.inventory.among([line.key for line in lines]).update(status="claimed")

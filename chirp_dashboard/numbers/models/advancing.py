@@ -83,14 +83,14 @@ class Advances:
             return self._wait(at=at, silent=True)
         with transaction.atomic():
             standing = Standing.lock(self.organization)
-            if answer.outcome == GatewayOutcome.YES:
+            if answer.state == "authorised":
                 payment.move(Payment.State.AUTHORISED, at=at)
                 return self._move(self.State.AUTHORISED, at=at)
             payment.move(Payment.State.DECLINED, at=at, detail=answer.reason)
             for line in self.lines.all():
                 self._give_up(line, line.State.FAILED, reason="Payment declined")
             standing.settle(self.total)
-            return self._move(self.State.DECLINED, at=at, reason=answer.reason)
+            return self._move(self.State.DECLINED, at=at, reason=answer.reason or answer.state)
 
     def _ask_to_authorise(self, payment, *, at):
         gateway = gateway_for(self)

@@ -1,0 +1,26 @@
+"""Numbers in the background. Every task is a sweep: it does what is due and not done."""
+
+from django.utils import timezone
+from procrastinate.contrib.django import app
+
+from .models import Hold, Order, PhoneNumber
+
+
+@app.periodic(cron="* * * * * */15")
+@app.task(queueing_lock="advance_orders")
+def advance_orders(timestamp):
+    """Look again at every open order whose time has come, those of killed processes among them."""
+    Order.objects.advance_due(at=timezone.now())
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(queueing_lock="complete_releases")
+def complete_releases(timestamp):
+    """Give back the numbers whose last day has passed where their organization is."""
+    PhoneNumber.objects.complete_releases(at=timezone.now())
+
+
+@app.periodic(cron="41 * * * *")
+@app.task(queueing_lock="forget_lapsed_holds")
+def forget_lapsed_holds(timestamp):
+    Hold.objects.forget_lapsed(at=timezone.now())

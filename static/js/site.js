@@ -37,7 +37,7 @@
     400: "That request could not be read. Reload the page and try again.",
     403: "Your role does not allow this, or the page is too old: reload it. Nothing was changed.",
     404: "This is no longer here. Reload the page to see how it stands.",
-    429: "Too many requests in a short time. Wait a moment and try again.",
+    429: "Too many requests. Wait a moment and try again.",
   };
 
   on("htmx:responseError", ({ detail: { xhr } }) => {
@@ -122,11 +122,6 @@
     (field ?? dialog).focus();
   }
 
-  function closeUnlessTyped() {
-    if (typed) announce("What you typed is kept. Choose the last button to leave without it.");
-    else $("dialog").close();
-  }
-
   const isDialog = (element) => element.id === "dialog";
 
   on("close-dialog", () => $("dialog").close());
@@ -140,12 +135,12 @@
   on("cancel", (event) => {
     if (!isDialog(event.target)) return;
     event.preventDefault();
-    closeUnlessTyped();
+    if (!typed || confirm("Leave without what you typed?")) event.target.close();
   }, true);
   on("pointerdown", ({ target, clientX: x, clientY: y }) => {
-    if (!isDialog(target)) return;
+    if (!isDialog(target) || typed) return;
     const box = target.getBoundingClientRect();
-    if (x < box.left || x > box.right || y < box.top || y > box.bottom) closeUnlessTyped();
+    if (x < box.left || x > box.right || y < box.top || y > box.bottom) target.close();
   });
 
   // An answer that was redirected is a whole page: go there instead of showing it in the dialog.
@@ -156,6 +151,10 @@
     if (asked.pathname === answered.pathname) return;
     detail.shouldSwap = false;
     location.assign(answered);
+  });
+  // What happens in the dialog is not a page: boosted forms and links leave the address alone.
+  on("htmx:beforeHistoryUpdate", ({ detail: { target, history } }) => {
+    if (isDialog(target)) Object.assign(history, { type: "replace", path: location.pathname + location.search });
   });
   on("htmx:afterSwap", ({ detail: { target, xhr } }) => {
     if (!isDialog(target)) return;

@@ -66,3 +66,14 @@ def rent(organization, *, on, numbers=1, amount=100, fee=100, months=1, ends_on=
 def rental(organization):
     """One number at 1.00 a month since 23 November 2026, fee 1.00."""
     return rent(organization, on=date(2026, 11, 23))[0]
+
+
+def run(on):
+    """Run the billing as if it were `on` everywhere."""
+    return Rental.objects.charge_due(on=on, at=noon(on))
+
+
+def periods(rental):
+    """`(start, end, amount)` of every charge of `rental`, in order."""
+    charges = rental.charges.order_by("period_start", "pk")
+    return [(str(charge.period_start), str(charge.period_end), charge.amount) for charge in charges]

@@ -62,8 +62,8 @@ class Like(Lookup):
 
 
 class Position(models.TextChoices):
-    STARTS_WITH = "starts_with", "Starting with"
     CONTAINS = "contains", "Containing"
+    STARTS_WITH = "starts_with", "Starting with"
     ENDS_WITH = "ends_with", "Ending with"
 
 
@@ -165,6 +165,7 @@ class Offer:
     held_by: str = ""
     held_until: datetime | None = None
 
+    __str__ = NumberFacts.__str__
     display = NumberFacts.display
     location = NumberFacts.location
     key = NumberFacts.key
@@ -232,6 +233,16 @@ def stock_offers(
         has_previous=more if before else bool(after),
         has_next=bool(before) or more,
     )
+
+
+def stock_offer(key, organization, *, at) -> Offer | None:
+    """One number as `organization` may see it now; None when it is not on offer to it."""
+    country, number = key
+    rows = _visible(Q(country=country, number=number), organization, at=at)
+    facts = rows.values_list(_offer_as_json(at=at), flat=True).first()
+    prices = Price.objects.in_force(organization, on=organization.local_date(at))
+    price = prices.get((country, facts["number_type"])) if facts else None
+    return Offer.at_price(price, **facts) if price else None
 
 
 def _visible(condition, organization, *, at):

@@ -69,6 +69,11 @@ class SearchForm(forms.Form):
         names = sorted((country_name(code), code) for code in codes)
         self.fields["country"].widget.choices = [(code, name) for name, code in names]
 
+    @property
+    def chosen_country(self):
+        """The country asked for, even while the rest of the form needs mending."""
+        return getattr(self, "cleaned_data", {}).get("country") or "US"
+
     def clean_country(self):
         return self.cleaned_data["country"].upper() or "US"
 
@@ -77,24 +82,22 @@ class SearchForm(forms.Form):
 
     def clean_region(self):
         typed = self.cleaned_data["region"].strip()
-        known = regions(self.cleaned_data.get("country", ""))
+        known = regions(self.chosen_country)
         if not typed or not known:
             return typed.upper()
         for code, name in known:
             if typed.casefold() in {code.casefold(), name.casefold()}:
                 return code
-        country = country_name(self.cleaned_data["country"])
         near = difflib.get_close_matches(typed.title(), [name for _, name in known], n=1)
         hint = f"Did you mean {near[0]}?" if near else "Choose one from the list."
-        raise forms.ValidationError(f"{country} has no state or province “{typed}”. {hint}")
+        raise forms.ValidationError(f"No state or province here is called “{typed}”. {hint}")
 
     def clean_place(self):
         typed = self.cleaned_data["place"].strip()
         if self.number_type == NumberType.LOCAL and typed.isdigit():
             place = area_codes().get(typed)
-            if place is None or place.country != self.cleaned_data.get("country"):
-                country = country_name(self.cleaned_data.get("country", ""))
-                raise forms.ValidationError(f"{typed} is not an area code of {country}.")
+            if place is None or place.country != self.chosen_country:
+                raise forms.ValidationError(f"{typed} is not an area code of this country.")
         return typed
 
     def clean_digits(self):
@@ -124,7 +127,7 @@ class SearchForm(forms.Form):
         if place.isdigit():
             area_code = place
         elif place:
-            city, region = find_city(cleaned["country"], place, region)
+            city, region = find_city(self.chosen_country, place, region)
         return self._criteria(
             region=region,
             city=city,
@@ -135,8 +138,7 @@ class SearchForm(forms.Form):
         )
 
     def _criteria(self, **values):
-        country = self.cleaned_data.get("country") or "US"
-        return Criteria(number_type=self.number_type, country=country, **values)
+        return Criteria(number_type=self.number_type, country=self.chosen_country, **values)
 
 
 def find_city(country, typed, region):
@@ -159,8 +161,8 @@ def find_city(country, typed, region):
     return city, home if len(homes) == 1 else region
 
 
-def search_query(criteria):
-    """The query string that asks for `criteria`: what the form would send."""
+def search_query(criteria, **page):
+    """The query string that asks for `criteria`: what the form would send, and which page of it."""
     values = {
         "country": criteria.country,
         "region": criteria.region,
@@ -168,6 +170,7 @@ def search_query(criteria):
         "digits": criteria.pattern,
         "position": criteria.position if criteria.pattern else "",
         "can": criteria.capabilities,
+        **page,
     }
     return urlencode({name: value for name, value in values.items() if value}, doseq=True)
 
@@ -181,3 +184,17 @@ def in_words(criteria, name):
     if name == "region":
         return dict(regions(criteria.country)).get(criteria.region, criteria.region)
     return getattr(criteria, name)
+
+
+def places_of(country, region=""):
+    """What the box for a city or area code proposes: `(value, what it is)`."""
+    here = [
+        place
+        for place in area_codes().values()
+        if place.country == country and region in ("", place.region)
+    ]
+    codes = {}
+    for place in here:
+        codes.setdefault((place.city, place.region), []).append(place.code)
+    by_city = [(f"{city}, {home}", ", ".join(found)) for (city, home), found in codes.items()]
+    return sorted(by_city) + [(place.code, f"{place.city}, {place.region}") for place in here]

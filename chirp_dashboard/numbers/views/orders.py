@@ -1,0 +1,106 @@
+"""Orders: the outcome of each line, live while something is open, and the list of all of them."""
+
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+from django_htmx.http import trigger_client_event
+
+from chirp_dashboard.numbers.models import Order, OrderLine
+from chirp_dashboard.numbers.search import nearest
+from chirp_dashboard.organizations.permissions import requires
+
+PER_PAGE = 25
+LOST_WITH_ALTERNATIVES = 5
+
+# The shape in front of the state's word; an order still open is "pending".
+MARKS = {
+    Order.State.COMPLETED: "completed",
+    Order.State.PARTLY_COMPLETED: "partly",
+    Order.State.STUCK: "partly",
+    Order.State.DECLINED: "failed",
+    Order.State.FAILED: "failed",
+}
+
+
+@require_safe
+@requires("view_numbers")
+def order(request, org, order):
+    """One order. Safe to reload: it only reads; while it is open htmx asks again every two seconds."""
+    orders = Order.objects.select_related("placed_by", "application")
+    order = get_object_or_404(orders, organization=request.organization, public_id=order)
+    lines = list(order.lines.select_related("phone_number"))
+    context = {
+        "order": order,
+        "lines": lines,
+        "delivered": [line for line in lines if line.is_delivered],
+        "lost": lost_lines(request, lines),
+        "due": sum(line.due for line in lines if line.is_delivered),
+        "here": request.path,
+    }
+    template = "_order" if request.htmx else "order"
+    response = render(request, f"numbers/{template}.html", context)
+    if request.htmx and not order.is_open:
+        trigger_client_event(response, "announce", {"text": outcome(order, lines)})
+    return response
+
+
+def outcome(order, lines):
+    delivered = sum(line.is_delivered for line in lines)
+    return f"{order.get_state_display()}: {delivered} of {len(lines)} delivered."
+
+
+def lost_lines(request, lines):
+    """`[(line, the nearest offers)]` of what was not delivered; offers for the first few only."""
+    lost = [line for line in lines if not line.is_delivered and not line.is_live]
+    at, organization = timezone.now(), request.organization
+    return [
+        (
+            line,
+            nearest(*line.key, line.number_type, organization=organization, at=at)
+            if position < LOST_WITH_ALTERNATIVES and request.can.purchase_numbers
+            else [],
+        )
+        for position, line in enumerate(lost)
+    ]
+
+
+@require_safe
+@requires("view_numbers")
+def order_list(request, org):
+    """Every order, newest first: the page after (older than) or before one of them."""
+    after, before = request.GET.get("after", ""), request.GET.get("before", "")
+    orders = counted(Order.objects.filter(organization=request.organization))
+    page, more = page_of(orders.select_related("placed_by"), after=after, before=before)
+    for order in page:
+        order.mark = MARKS.get(order.state, "pending")
+    newest, oldest = (page[0].public_id, page[-1].public_id) if page else ("", "")
+    context = {
+        "orders": page,
+        "newer": f"?before={newest}" if page and (more if before else after) else "",
+        "older": f"?after={oldest}" if page and (before or more) else "",
+        "is_first_page": not after and not before,
+    }
+    return render(request, "numbers/order_list.html", context)
+
+
+def counted(orders):
+    """With how many numbers each order asked for (`size`) and how many came (`delivered`)."""
+    lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
+    delivered = Q(state=OrderLine.State.DELIVERED)
+    return orders.annotate(
+        size=Subquery(lines.annotate(n=Count("*")).values("n")),
+        delivered=Subquery(lines.annotate(n=Count("*", filter=delivered)).values("n")),
+    )
+
+
+def page_of(orders, *, after, before):
+    """The orders next to the one named, newest first, and whether there are more that way."""
+    named = orders.model.objects.filter(public_id=before or after).values("id")
+    if before:
+        orders = orders.filter(id__gt=Subquery(named)).order_by("id")
+    elif after:
+        orders = orders.filter(id__lt=Subquery(named))
+    rows = list(orders[: PER_PAGE + 1])
+    page = rows[:PER_PAGE]
+    return page[::-1] if before else page, len(rows) > PER_PAGE

@@ -35,6 +35,16 @@ def run(rounds=12):
     ]
 
 
+def next_free():
+    """The first ten digits after every number in stock."""
+    from django.db.models import Max
+
+    from chirp_dashboard.numbers.models import InventoryNumber
+
+    last = InventoryNumber.objects.filter(number__startswith="+1").aggregate(last=Max("number"))
+    return max(AREA, int((last["last"] or "+10")[2:]) + 1)
+
+
 @contextmanager
 def statements_sent():
     """What the prepared cursors send meanwhile, with the parameters written in."""
@@ -60,7 +70,6 @@ def statements_sent():
 
 class Bench:
     def __init__(self, *, numbers):
-        from django.db.models import Max
         from django.utils import timezone
 
         from chirp_dashboard.billing.models import Price, Standing
@@ -71,8 +80,7 @@ class Bench:
         slug = f"bench-{self.at:%H%M%S%f}"
         self.organization = Organization.objects.create(name="Bench", slug=slug)
         self.person = User.objects.create_user(f"{slug}@bench.example", "x")
-        used = InventoryNumber.objects.filter(number__startswith="+1").aggregate(last=Max("number"))
-        self.first = max(AREA, int((used["last"] or "+1")[2:] or 0) + 1)
+        self.first = next_free()
         Standing.objects.create(organization=self.organization)
         Price.objects.get_or_create(
             country="US", number_type="local", currency="USD", valid_from=date(2020, 1, 1),

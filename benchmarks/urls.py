@@ -1,0 +1,18 @@
+"""The product's addresses, and one that does nothing: the floor for every page and every POST."""
+
+from django.http import HttpResponse
+from django.urls import include, path
+
+from chirp_dashboard.organizations.permissions import requires
+
+
+@requires("view_numbers")
+def empty(request, org):
+    """Signed in, member of the organization, allowed; then nothing."""
+    return HttpResponse()
+
+
+urlpatterns = [
+    path("o/<slug:org>/empty/", empty),
+    path("", include("chirp_dashboard.urls")),
+]

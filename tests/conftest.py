@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.servers.basehttp import WSGIServer
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 from django.test import Client
@@ -60,8 +61,11 @@ def process_environment(database_url, tmp_path):
         "DATABASE_URL": database_url,
         "DATA_DIR": str(tmp_path / "data"),
         "SECRET_KEY": settings.SECRET_KEY,
-        "PYTHONWARNINGS": "default",
     }
+
+
+# Fifty buyers arrive at once; Django's test server would turn some of them away at the door.
+WSGIServer.request_queue_size = 128
 
 
 # The network ----------------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""Pages of a long list by its sort key: no OFFSET, so the millionth row costs what the first one does.
+
+A page is found by comparing the whole key with that of a row already seen, which PostgreSQL answers
+from one index: `ROW(rental_amount, id) > ROW(100, 4711)`.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import BooleanField, Expression, F, Func, Value
+from django.db.models.lookups import GreaterThan, LessThan
+
+LONGEST_TOKEN = 600
+
+
+def text(value):
+    if not isinstance(value, str) or "\x00" in value:
+        raise ValueError("not a text")
+    value.encode()  # lone surrogates of JSON cannot be stored
+    return value
+
+
+def whole(value):
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError("not a whole number")
+    return value
+
+
+def flag(value):
+    if type(value) is not bool:
+        raise ValueError("not true or false")
+    return value
+
+
+def moment(value):
+    at = datetime.fromisoformat(text(value))
+    if at.tzinfo is None:
+        raise ValueError("not a moment")
+    return at
+
+
+@dataclass(frozen=True)
+class Key:
+    """One column of a sort order, and how to read its value from an address."""
+
+    expression: Expression | F
+    read: Callable[[Any], Any]
+
+
+def encode(values):
+    """The key of a row as it stands in an address."""
+    plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+    packed = json.dumps(plain, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def decode(token, keys):
+    """The values `token` stands for; None for anything that is not a key of this sort order."""
+    if not token or len(token) > LONGEST_TOKEN:
+        return None
+    try:
+        packed = base64.urlsafe_b64decode(token.encode() + b"=" * (-len(token) % 4))
+        values = json.loads(packed)
+        if not isinstance(values, list):
+            return None
+        return [key.read(value) for key, value in zip(keys, values, strict=True)]
+    except (ValueError, RecursionError, OverflowError, binascii.Error):
+        return None
+
+
+class RowOf(Func):
+    """`ROW(a, b)`, compared column by column."""
+
+    function = "ROW"
+    output_field = BooleanField()  # never read; a comparison wants to know one
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of a page, in order, and the tokens of its neighbours ("" where there is none)."""
+
+    rows: list
+    newer: str
+    older: str
+
+
+def read_page(rows, keys, *, descending, after, before, size):
+    """The `size` rows that follow the token `after`, or precede `before`; else the first ones.
+
+    `rows` is a queryset of dicts; each comes back with its key as `key_0`, `key_1` …
+    """
+    names = [f"key_{index}" for index in range(len(keys))]
+    rows = rows.annotate(**{name: key.expression for name, key in zip(names, keys, strict=True)})
+    here = decode(after, keys)
+    backwards = here is None and (here := decode(before, keys)) is not None
+    downwards = descending != backwards
+    if here is not None:
+        compare = LessThan if downwards else GreaterThan
+        rows = rows.filter(compare(RowOf(*map(F, names)), RowOf(*map(Value, here))))
+    rows = rows.order_by(*(f"-{name}" if downwards else name for name in names))
+    found = list(rows[: size + 1])
+    more, found = len(found) > size, found[:size]
+    if backwards:
+        found.reverse()
+
+    def token(row):
+        return encode([row[name] for name in names])
+
+    has_newer = more if backwards else here is not None
+    has_older = backwards or more
+    return Page(
+        rows=found,
+        newer=token(found[0]) if found and has_newer else "",
+        older=token(found[-1]) if found and has_older else "",
+    )

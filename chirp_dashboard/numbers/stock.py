@@ -166,5 +166,4 @@ class StockImport:
             raise StockChanged(
                 "Somebody else changed the stock meanwhile. Nothing was loaded; try again."
             )
-        self.cursor.execute("SELECT gin_clean_pending_list('inventory_by_pattern')")
         self.cursor.execute("ANALYZE numbers_inventorynumber")

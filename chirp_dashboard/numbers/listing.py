@@ -16,14 +16,14 @@ from django.db.models.functions import JSONObject, Lower
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from chirp_dashboard import keyset
 from chirp_dashboard.billing.models import NumberType
 from chirp_dashboard.billing.periods import next_billing_date
+from chirp_dashboard.keyset import Key
 from chirp_dashboard.organizations.models import Application, Organization
 
-from . import keyset
 from .area_codes import regions
 from .drawing import Drawing, short_day, with_facts
-from .keyset import Key
 from .models import Assignment, PhoneNumber
 from .models.inventory import Capability
 from .models.phone_numbers import LIVE, UNLABELLED

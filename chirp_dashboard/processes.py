@@ -30,9 +30,9 @@ class Together:
 
     def guard(self):
         """Have everything started so far end with us, even if we are killed."""
-        groups = [str(process.pid) for process in self.processes.values()]
+        leaders = [str(process.pid) for process in self.processes.values()]
         self.guardian = subprocess.Popen(
-            [sys.executable, "-I", guardian.__file__, *groups],
+            [sys.executable, "-I", guardian.__file__, *leaders],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import socket
@@ -51,7 +52,11 @@ class Command(BaseCommand):
             self.prepare_database()
             self.run(RELOADING_WEB if reload else WEB)
         except KeyboardInterrupt:
-            self.stdout.write("Stopped.")
+            self.say("Stopped.")
+
+    def say(self, text):
+        self.stdout.write(text)
+        self.stdout.flush()  # also when a file or a program listens
 
     def require_port(self):
         """Refuse a port that is taken before anything is started."""
@@ -73,8 +78,8 @@ class Command(BaseCommand):
             if not health.migrations():
                 call_command("migrate", verbosity=0)
             if not User.objects.exists() and not Organization.objects.exists():
-                self.stdout.write("Loading the demo …")
-                call_command("load_demo")
+                self.say("Loading the demo …")
+                call_command("load_demo", stdout=io.StringIO())  # the welcome says it all
         except DatabaseError as error:
             raise CommandError(f"No database: {str(error).strip().splitlines()[0]}") from None
         finally:
@@ -86,7 +91,7 @@ class Command(BaseCommand):
             together.start("worker", WORKER)
             together.guard()
             self.wait_for_web(together)
-            self.stdout.write(welcome())
+            self.say(welcome())
             while not (ended := together.ended()):
                 time.sleep(0.2)
             name, status = ended

@@ -315,19 +315,22 @@ def _count(rows):
 
 
 def nearest(
-    country: str, number: str, number_type: str, *, organization, at, limit=3
+    country: str, number: str, number_type: str, *, organization, at, limit=3, without=()
 ) -> list[Offer]:
     """The offers most like a number somebody lost, the most alike first.
 
     First the same area code, by numeric distance; where that has too few, other area codes of the
     same city (for toll-free numbers: other toll-free codes), then of the same state. Numbers anybody
-    holds are not offered.
+    holds are not offered, nor those in `without`.
     """
     price = Price.objects.in_force(organization, on=organization.local_date(at)).get(
         (country, number_type)
     )
     free = InventoryNumber.objects.for_sale(at=at).filter(
-        ~Exists(_holds(at=at)), country=country, number_type=number_type
+        ~Exists(_holds(at=at)),
+        ~Q(number__in=list(without)),
+        country=country,
+        number_type=number_type,
     )
     found: dict[str, Offer] = {}
     for wanted in _nearby(country, number, number_type) if price else ():

@@ -34,12 +34,21 @@ def clock(moment, zone):
 
 
 @register.filter
-def span(period):
-    """ "23–30 Nov", the last day included; "23 Nov – 22 Feb 2027" where the month changes."""
-    first, last = period.start, period.end - timedelta(days=1)
-    if (first.year, first.month) == (last.year, last.month):
-        return f"{first.day}–{last.day} {last:%b}" if first != last else f"{last.day} {last:%b}"
-    return f"{first.day} {first:%b} – {last.day} {last:%b %Y}"
+def span(start, end):
+    """ "23–30 Nov" for the half-open days [23 Nov, 1 Dec): people count the last day in."""
+    last = end - timedelta(days=1)
+    if start == last:
+        return f"{start.day} {start:%b}"
+    if (start.year, start.month) == (last.year, last.month):
+        return f"{start.day}–{last.day} {last:%b}"
+    return f"{start.day} {start:%b} – {last.day} {last:%b %Y}"
+
+
+@register.filter
+def sentence(text):
+    """A reason as a sentence of its own: "Just sold." for "just sold"."""
+    text = str(text)
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
 @register.filter

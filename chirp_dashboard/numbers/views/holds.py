@@ -39,7 +39,7 @@ def hold(request, org):
     if not refusal and not request.htmx:
         return redirect(way_back(request, key))
     if request.htmx.target == "basket":
-        return draw_basket(request, refusal=refusal)
+        return draw_basket(request, refusal=refusal and f"{display(key)}: {refusal}")
     return draw_row(request, key, at=at, refusal=refusal)
 
 
@@ -51,7 +51,7 @@ def unhold(request, org):
     if not request.htmx:
         return redirect(way_back(request, key))
     if request.htmx.target == "basket":
-        return draw_basket(request, changed=True)
+        return draw_basket(request)
     return draw_row(request, key, at=timezone.now())
 
 
@@ -59,7 +59,7 @@ def unhold(request, org):
 @requires("purchase_numbers")
 def extend(request, org):
     Hold.objects.extend(request.organization, request.user, at=timezone.now())
-    return draw_basket(request, changed=True) if request.htmx else redirect(way_back(request))
+    return draw_basket(request) if request.htmx else redirect(way_back(request))
 
 
 def asked_for(request):
@@ -84,8 +84,9 @@ def row_id(key):
     return f"n-{key[1].lstrip('+')}"
 
 
-def sentence(text):
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+def display(key):
+    country, number = key
+    return InventoryNumber(country=country, number=number).display
 
 
 def drawn_from(request):
@@ -101,12 +102,12 @@ def draw_row(request, key, *, at, refusal=""):
     context = {
         "offer": row,
         "gone": offer is None,
-        "refusal": sentence(refusal),
+        "refusal": refusal,
         "alternatives": [],
         "criteria": None,
         "basket": Basket.of(organization, request.user, at=at),
         "at": at,
-        "here": request.POST.get("next") or drawn_from(request),
+        "here": way_back(request),
     }
     if refusal and (offer is None or offer.holder):
         lost = (row.country, row.number, row.number_type)
@@ -121,17 +122,17 @@ def draw_row(request, key, *, at, refusal=""):
 def said(row, offer, request, refusal):
     """What a screen reader hears when a row was swapped."""
     if refusal:
-        return f"{row}: {sentence(refusal)}"
+        return f"{row}: {refusal}"
     held = offer is not None and offer.holder == request.user.pk
     return f"{row} is held for you for 15 minutes." if held else f"{row} is no longer selected."
 
 
-def draw_basket(request, *, refusal="", changed=False):
-    """The basket alone; `changed` tells the results, if they are on the page, to look again."""
+def draw_basket(request, *, refusal=""):
+    """The basket alone; the results, if they are on the page, are told to look again."""
     at = timezone.now()
     context = {
         "basket": Basket.of(request.organization, request.user, at=at),
-        "refusal": sentence(refusal),
+        "refusal": refusal,
         "at": at,
         "here": drawn_from(request),
     }

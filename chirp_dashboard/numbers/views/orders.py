@@ -6,12 +6,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from django_htmx.http import trigger_client_event
 
+from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.numbers.models import Order, OrderLine
 from chirp_dashboard.numbers.search import nearest
 from chirp_dashboard.organizations.permissions import requires
 
 PER_PAGE = 25
-LOST_WITH_ALTERNATIVES = 5
+OFFERED_INSTEAD = 12
 
 # The shape in front of the state's word; an order still open is "pending".
 MARKS = {
@@ -35,6 +36,7 @@ def order(request, org, order):
         "lines": lines,
         "delivered": [line for line in lines if line.is_delivered],
         "lost": lost_lines(request, lines),
+        "payable_on": next_billing_date(request.organization.billing_day, after=order.placed_on),
         "due": sum(line.due for line in lines if line.is_delivered),
         "here": request.path,
     }
@@ -51,18 +53,19 @@ def outcome(order, lines):
 
 
 def lost_lines(request, lines):
-    """`[(line, the nearest offers)]` of what was not delivered; offers for the first few only."""
-    lost = [line for line in lines if not line.is_delivered and not line.is_live]
+    """`[(line, the nearest offers)]` of what was not delivered: each offer once, for the first few."""
     at, organization = timezone.now(), request.organization
-    return [
-        (
-            line,
-            nearest(*line.key, line.number_type, organization=organization, at=at)
-            if position < LOST_WITH_ALTERNATIVES and request.can.purchase_numbers
-            else [],
-        )
-        for position, line in enumerate(lost)
-    ]
+    lost, offered = [], []
+    for line in lines:
+        if line.is_delivered or line.is_live:
+            continue
+        near = []
+        if request.can.purchase_numbers and len(offered) < OFFERED_INSTEAD:
+            facts = (*line.key, line.number_type)
+            near = nearest(*facts, organization=organization, at=at, without=offered)
+        offered += [offer.number for offer in near]
+        lost.append((line, near))
+    return lost
 
 
 @require_safe
@@ -70,8 +73,8 @@ def lost_lines(request, lines):
 def order_list(request, org):
     """Every order, newest first: the page after (older than) or before one of them."""
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
-    orders = counted(Order.objects.filter(organization=request.organization))
-    page, more = page_of(orders.select_related("placed_by"), after=after, before=before)
+    orders = Order.objects.filter(organization=request.organization)
+    page, more = page_of(orders, after=after, before=before)
     for order in page:
         order.mark = MARKS.get(order.state, "pending")
     newest, oldest = (page[0].public_id, page[-1].public_id) if page else ("", "")
@@ -89,18 +92,18 @@ def counted(orders):
     lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
     delivered = Q(state=OrderLine.State.DELIVERED)
     return orders.annotate(
-        size=Subquery(lines.annotate(n=Count("*")).values("n")),
-        delivered=Subquery(lines.annotate(n=Count("*", filter=delivered)).values("n")),
+        size=Subquery(lines.annotate(n=Count("pk")).values("n")),
+        delivered=Subquery(lines.annotate(n=Count("pk", filter=delivered)).values("n")),
     )
 
 
 def page_of(orders, *, after, before):
     """The orders next to the one named, newest first, and whether there are more that way."""
-    named = orders.model.objects.filter(public_id=before or after).values("id")
+    named = orders.filter(public_id=before or after).order_by().values("id")
     if before:
         orders = orders.filter(id__gt=Subquery(named)).order_by("id")
     elif after:
         orders = orders.filter(id__lt=Subquery(named))
-    rows = list(orders[: PER_PAGE + 1])
+    rows = list(counted(orders.select_related("placed_by"))[: PER_PAGE + 1])
     page = rows[:PER_PAGE]
     return page[::-1] if before else page, len(rows) > PER_PAGE

@@ -13,7 +13,7 @@ from chirp_dashboard.billing.models import NumberType, Price, Standing
 from chirp_dashboard.billing.models.books import CreditLimitReached
 from chirp_dashboard.numbers.basket import Basket
 from chirp_dashboard.numbers.forms.order import OrderForm
-from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order
+from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.quotes import Quote, QuoteChanged
 from chirp_dashboard.numbers.search import nearest
 from chirp_dashboard.organizations.models import FRAMED_APPLICATIONS, Application
@@ -21,7 +21,7 @@ from chirp_dashboard.organizations.permissions import requires, roles_with
 from chirp_dashboard.organizations.refusals import Refused
 
 LISTED_APPLICATIONS = 200
-LOST_WITH_ALTERNATIVES = 5
+OFFERED_INSTEAD = 12
 
 KINDS = {
     NumberType.LOCAL: {
@@ -113,13 +113,20 @@ def draw_changed_quote(request, form, changed, *, at):
 
 
 def what_was_lost(organization, reasons, *, at):
-    """`[(number, why, the nearest offers)]`; offers for the first few only."""
-    lost = []
-    for row in InventoryNumber.objects.among(list(reasons)):
-        near = []
-        if len(lost) < LOST_WITH_ALTERNATIVES:
-            near = nearest(*row.key, row.number_type, organization=organization, at=at)
-        lost.append((row, reasons[row.key], near))
+    """`[(number, why, the nearest offers)]`: each offer once, and for the first few numbers only."""
+    keys = list(reasons)
+    owned = PhoneNumber.objects.live().among(keys).filter(organization=organization)
+    owned = {number.key for number in owned}
+    lost, offered = [], []
+    for row in InventoryNumber.objects.among(keys).order_by("number"):
+        reason, near = reasons[row.key], []
+        if row.key in owned:
+            reason = "Your organization purchased it meanwhile"
+        elif len(offered) < OFFERED_INSTEAD:
+            facts = (*row.key, row.number_type)
+            near = nearest(*facts, organization=organization, at=at, without=offered)
+        offered += [offer.number for offer in near]
+        lost.append((row, reason, near))
     return lost
 
 

@@ -23,7 +23,9 @@ class SearchedByDigits:
 
     @admin.display(description="number", ordering="number")
     def shown(self, row):
-        return row.display
+        return row.display.replace(" ", "\N{NO-BREAK SPACE}").replace(
+            "-", "\N{NON-BREAKING HYPHEN}"
+        )
 
     def get_search_results(self, request, queryset, search_term):
         term = search_term.replace("\0", "").strip()
@@ -84,7 +86,7 @@ class InventoryNumberAdmin(SearchedByDigits, NeverDeleted, Capped, admin.ModelAd
     list_display = ("shown", "country", "number_type", "location", "status", "not_for_sale_until")
     list_filter = ("status", Availability, "country", "number_type", RegionFilter)
     search_fields = ("=number", "=area_code", "=city")
-    search_help_text = "Digits of the number, at least three, or a city"
+    search_help_text = "Digits of the number, at least three, or a city. Counts end at 10,000."
     ordering = ("-id",)
     readonly_fields = ("status", "not_for_sale_until")
     actions = ("withdraw", "put_on_sale")
@@ -246,11 +248,13 @@ class PhoneNumberAdmin(SearchedByDigits, Kept):
         "releases_on", "purchased_at",
     )  # fmt: skip
     list_filter = (
-        "state", Releasing, "organization", "number_type", "is_test", RegionFilter, "purchased_at",
+        "state", Releasing, "organization", "number_type", "is_test", "purchased_at",
     )  # fmt: skip
     list_select_related = ("organization",)
     search_fields = ("=public_id",)
-    search_help_text = "Digits of the number, part of its label or city, or its public id"
+    search_help_text = (
+        "Digits of the number, part of its label or city, or its public id. Counts end at 10,000."
+    )
     ordering = ("-id",)
     inlines = (AssignmentsOfNumber,)
     exclude = ("search",)

@@ -255,10 +255,10 @@ class WebhookAdmin(Kept):
 class ActivityAdmin(Kept):
     """What was done, by whom; kept for ever."""
 
-    list_display = ("at", "organization", "actor_name", "verb", "subject_name", "before", "after")
+    list_display = ("at", "organization", "actor_name", "verb", "subject_name")
     list_display_links = ("at",)
     list_filter = ("organization", "actor_kind", "at")
     list_select_related = ("organization",)
     search_fields = ("=subject", "subject_name", "actor_name", "=verb")
-    search_help_text = "Public id, number, person, or verb such as released"
+    search_help_text = "Public id, number, person, or verb such as released. Counts end at 10,000."
     ordering = ("-id",)

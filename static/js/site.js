@@ -88,7 +88,7 @@
   /** Give focus back to what had it, or to its successor if a swap replaced it. */
   function refocus(lost) {
     if (document.activeElement !== document.body) return;
-    let next = lost?.isConnected ? lost : lost && successor(lost);
+    let next = (lost?.isConnected ? lost : lost && successor(lost)) || null;
     const menu = next?.closest("[popover]:not(:popover-open)");
     if (menu) next = document.querySelector(`[popovertarget="${menu.id}"]`) ?? next;
     (next ?? $("main")).focus({ preventScroll: true });

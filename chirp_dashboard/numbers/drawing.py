@@ -16,6 +16,7 @@ from .models import Assignment, PhoneNumber
 CHIPS = 2  # applications shown in a row; the rest are behind "+3"
 TYPES = dict(NumberType.choices)
 TERMS = {1: "", 3: "3 months", 6: "6 months", 12: "year"}
+HOW_OFTEN = {1: "a month", 3: "every 3 months", 6: "every 6 months", 12: "a year"}
 
 
 def with_facts(rows):
@@ -55,10 +56,30 @@ def short_day(value, *, on):
     return f"{value.day} {value:%b}" if value.year == on.year else long_day(value)
 
 
-class Drawing:
-    """Draws numbers of one organization as they stand on its local date `on`."""
+def span(first, last):
+    """ "1 to 30 Nov 2026", for first and last day."""
+    if first == last:
+        return long_day(first)
+    if first.year != last.year:
+        return f"{long_day(first)} to {long_day(last)}"
+    if first.month != last.month:
+        return f"{first.day} {first:%b} to {long_day(last)}"
+    return f"{first.day} to {long_day(last)}"
 
-    def __init__(self, organization, *, on):
+
+def rental_text(number):
+    """ "$1.00 a month"."""
+    return f"{money(number.rental_amount, number.currency)} {HOW_OFTEN[number.interval_months]}"
+
+
+class Drawing:
+    """Draws numbers of one organization as they stand on its local date `on`.
+
+    In the list of the application `slug`, only the other ones are named.
+    """
+
+    def __init__(self, organization, *, on, slug=""):
+        self.slug = slug
         self.zone, self.on = organization.zone, on
         self.billing_date = next_billing_date(organization.billing_day, after=on)
         self.numbers_path = reverse("numbers:list", args=[organization.slug])
@@ -68,7 +89,9 @@ class Drawing:
 
     def draw(self, row):
         """The strings of one row of `with_facts()`."""
-        applications = [self._application(each) for each in row["applications"]]
+        applications = [
+            self._application(each) for each in row["applications"] if each["slug"] != self.slug
+        ]
         next_charge = self._next_charge(row)
         return {
             "id": row["public_id"],

@@ -330,7 +330,7 @@ class NumberList:
 
     @cached_property
     def rows(self):
-        draw = Drawing(self.organization, on=self.on).draw
+        draw = Drawing(self.organization, on=self.on, slug=self.slug).draw
         return [draw(row) for row in self.page.rows]
 
     @property

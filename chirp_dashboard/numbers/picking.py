@@ -3,6 +3,7 @@
 from urllib.parse import urlencode
 
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Least
 from django.utils.functional import cached_property
 
 from .drawing import Drawing, with_facts
@@ -66,7 +67,7 @@ class Picker:
             PhoneNumber.objects.filter(Q(pk__in=first[:LOOKED_THROUGH]) | Q(pk__in=idle))
             .exclude(public_id__in=[number.public_id for number in self.chosen])
             .filter(~Exists(here))
-            .order_by(Q(assignment_count=0).desc(), "number", "id")
+            .order_by(Least("assignment_count", 1), "number", "id")
         )
         return list(with_facts(rows)[: SHOWN + 1])
 

@@ -15,7 +15,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRefresh, trigger_client_event
 
-from chirp_dashboard.numbers.drawing import Drawing, with_facts
+from chirp_dashboard.numbers.drawing import Drawing, rental_text, with_facts
 from chirp_dashboard.numbers.listing import NumberList, Wanted
 from chirp_dashboard.numbers.models import PhoneNumber
 
@@ -83,6 +83,7 @@ def question(request, name, number, context, *, status=200):
     context = context | {
         "number": number,
         "page": address_of(number),
+        "rental": rental_text(number),
         "back": came_from(request, address_of(number)),
         "question": f"numbers/_{name}.html",
     }
@@ -110,10 +111,10 @@ def refused(request, number, heading, refusal):
     return question(request, "refused", number, context, status=409)
 
 
-def drawn(request, number):
-    """The number as a row of the list, read anew."""
+def drawn(request, number, *, slug=""):
+    """The number as a row of the list (of the application `slug`), read anew."""
     row = with_facts(PhoneNumber.objects.filter(pk=number.pk)).get()
-    return Drawing(request.organization, on=today(request)).draw(row)
+    return Drawing(request.organization, on=today(request), slug=slug).draw(row)
 
 
 def as_shown(request, number):
@@ -130,10 +131,16 @@ def as_shown(request, number):
         )
         return {"row": [drawn(request, number)], "list": numbers}
     if view == "numbers:application_numbers":
-        row = drawn(request, number)
-        slug = arguments["slug"]
-        here = next(
-            (each for each in [*row["applications"], *row["more"]] if each["slug"] == slug), None
-        )
-        return {"row": [row], "here": here} if here else {"gone": number.public_id}
+        return row_of_application(request, number, arguments["slug"])
     return None
+
+
+def row_of_application(request, number, slug):
+    """The number's row in the list of an application, or that it left it."""
+    assigned = (
+        number.assignments.open().filter(application__slug=slug).select_related("application")
+    )
+    here = assigned.first()
+    if here is None:
+        return {"gone": number.public_id}
+    return {"row": [drawn(request, number, slug=slug)], "here": here.application}

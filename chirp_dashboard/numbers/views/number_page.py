@@ -6,7 +6,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from chirp_dashboard.billing.models import Charge
-from chirp_dashboard.numbers.drawing import Drawing, with_facts
+from chirp_dashboard.numbers.drawing import Drawing, rental_text, span, with_facts
 from chirp_dashboard.numbers.models import PhoneNumber
 from chirp_dashboard.numbers.timeline import Timeline
 
@@ -19,19 +19,24 @@ def page_of(request, number, *, before=""):
     at = timezone.now()
     on = organization.local_date(at)
     row = with_facts(PhoneNumber.objects.filter(pk=number.pk)).get()
-    rental = number.open_rental()
-    is_running = rental is not None and not number.is_released
+    rental = None if number.is_released else number.open_rental()
+    assignments = list(
+        number.assignments.open()
+        .select_related("application", "assigned_by")
+        .order_by("assigned_at", "id")
+    )
+    for assignment in assignments:
+        assignment.since = assignment.assigned_at.astimezone(organization.zone)
     context = {
         "number": number,
         "row": Drawing(organization, on=on).draw(row),
-        "assignments": number.assignments.open()
-        .select_related("application", "assigned_by")
-        .order_by("assigned_at", "id"),
-        "rental": rental,
-        "period": shown_period(rental.period_containing(max(on, rental.starts_on)))
-        if is_running
+        "assignments": assignments,
+        "rental": rental_text(number),
+        "period": days_of(rental.period_containing(max(on, rental.starts_on))) if rental else "",
+        "purchased_at": number.purchased_at.astimezone(organization.zone),
+        "undo_until": number.undo_until.astimezone(organization.zone)
+        if number.is_released and at < number.undo_until
         else None,
-        "can_be_brought_back": number.is_released and at < number.undo_until,
         "timeline": Timeline(number, before=before),
     }
     if request.can.view_billing:
@@ -39,10 +44,10 @@ def page_of(request, number, *, before=""):
     return context
 
 
-def shown_period(period):
-    """First and last day of a half-open period."""
+def days_of(period):
+    """A half-open period as people say it: "1 to 30 Nov 2026"."""
     start, end = period
-    return {"first": start, "last": end - timedelta(days=1)}
+    return span(start, end - timedelta(days=1))
 
 
 def charges_of(number):
@@ -50,5 +55,5 @@ def charges_of(number):
     recent = list(charges.order_by("-id")[:CHARGES_SHOWN])
     for charge in recent:
         if charge.period_start and charge.period_end:
-            charge.shown_period = shown_period((charge.period_start, charge.period_end))
+            charge.days = days_of((charge.period_start, charge.period_end))
     return {"charges": recent, "spent": charges.aggregate(sum=Sum("amount"))["sum"] or 0}

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from chirp_dashboard.numbers.drawing import long_day
+from chirp_dashboard.numbers.drawing import long_day, span
 from chirp_dashboard.numbers.forms.numbers import ReleaseForm
 from chirp_dashboard.numbers.models.releasing import NOW, PERIOD_END, UNDO_FOR
 from chirp_dashboard.organizations.permissions import requires
@@ -84,4 +84,4 @@ def undo_facts(request, number):
         return {}
     on = request.organization.local_date(at)
     undo = number.preview_undo(on=on)
-    return {"undo": undo, "last_paid_day": undo.terms.first_end - timedelta(days=1), "today": on}
+    return {"undo": undo, "days": span(on, undo.terms.first_end - timedelta(days=1))}

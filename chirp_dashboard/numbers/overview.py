@@ -1,14 +1,13 @@
-"""What an organization has, owes and should look at, in one query."""
+"""What an organization has and should look at, in one query. What it owes, its Statement knows."""
 
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, F, OuterRef, Subquery, Sum
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import JSONObject
 
-from chirp_dashboard.billing.models import Invoice
 from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.organizations.models import Application, Organization
 
@@ -23,7 +22,7 @@ UNSETTLED = (*Order.OPEN, Order.State.STUCK)
 
 @dataclass(frozen=True)
 class Overview:
-    """`organization` as it stands on its local date `on`; sums are in the minor unit."""
+    """The numbers and orders of `organization` on its local date `on`."""
 
     organization: Organization
     on: date
@@ -34,7 +33,6 @@ class Overview:
         idle = owned.filter(LIVE, assignment_count=0)
         leaving = owned.filter(LIVE, releases_on__isnull=False)
         orders = Order.objects.filter(organization=OuterRef("pk"), state__in=UNSETTLED)
-        unpaid = Invoice.objects.filter(organization=OuterRef("pk")).unpaid()
         applications = Application.objects.open().filter(organization=OuterRef("pk"))
         number = JSONObject(
             id="public_id", number="number", label="label", releases_on="releases_on"
@@ -44,27 +42,17 @@ class Overview:
             .values(
                 numbers=F("totals__numbers"),
                 monthly=F("totals__monthly"),
-                balance=F("standing__balance"),
                 was_used=Exists(owned),
                 has_applications=Exists(applications),
                 idle=Counted(idle),
                 first_idle=first(idle.order_by("number", "id"), number),
                 leaving=Counted(leaving),
                 first_leaving=first(leaving.order_by("releases_on", "number", "id"), number),
-                leaving_rent=sum_of(
-                    leaving.filter(releases_on__lte=self.next_invoice_on, interval_months=1),
-                    "rental_amount",
-                ),
                 suspended=Counted(owned.filter(state=PhoneNumber.State.SUSPENDED)),
                 under_way=Counted(orders),
                 first_orders=first(
                     orders.order_by("-id"),
                     JSONObject(id="public_id", state="state", placed_on="placed_on"),
-                ),
-                due=sum_of(unpaid, F("total") - F("paid")),
-                unpaid=Counted(unpaid),
-                oldest_unpaid=first(
-                    unpaid, JSONObject(id="public_id", number="number", due_on="due_on"), count=1
                 ),
             )
             .get()
@@ -108,55 +96,11 @@ class Overview:
     def suspended(self):
         return Part(self.facts["suspended"])
 
-    # Money
-
-    @property
-    def next_invoice_on(self):
-        return next_billing_date(self.organization.billing_day, after=self.on)
-
     @property
     def next_invoice(self):
-        return short_day(self.next_invoice_on, on=self.on)
-
-    @property
-    def due(self):
-        """What issued invoices still ask for."""
-        return self.facts["due"] or 0
-
-    @property
-    def not_invoiced(self):
-        """Charges no invoice has asked for yet, less money that is waiting for one."""
-        return (self.facts["balance"] or 0) - self.due
-
-    @property
-    def credit(self):
-        return max(0, -self.not_invoiced)
-
-    @property
-    def forecast(self):
-        """The next invoice if nothing is purchased or released any more."""
-        return self.not_invoiced + self.next_rental
-
-    @property
-    def next_rental(self):
-        """What a month's rental will be then, without the numbers that leave by then."""
-        return self.monthly - (self.facts["leaving_rent"] or 0)
-
-    @property
-    def unpaid(self):
-        return self.facts["unpaid"]
-
-    @property
-    def oldest_unpaid(self):
-        """The invoice to pay first, or None."""
-        for row in self.facts["oldest_unpaid"]:
-            due_on = date.fromisoformat(row["due_on"])
-            return row | {
-                "title": f"Invoice {row['number']:06d}",
-                "due": short_day(due_on, on=self.on),
-                "days_late": (self.on - due_on).days,
-            }
-        return None
+        return short_day(
+            next_billing_date(self.organization.billing_day, after=self.on), on=self.on
+        )
 
     def short(self, iso):
         return short_day(date.fromisoformat(iso), on=self.on)
@@ -178,14 +122,8 @@ class Part:
         return self.size > len(self.rows)
 
 
-def first(rows, facts, *, count=SHOWN):
-    return ArraySubquery(rows.values(data=facts)[:count])
-
-
-def sum_of(rows, amount):
-    """The sum of `amount` over correlated `rows`, NULL for none."""
-    totals = rows.order_by().values("organization").annotate(sum=Sum(amount))
-    return Subquery(totals.values("sum"))
+def first(rows, facts):
+    return ArraySubquery(rows.values(data=facts)[:SHOWN])
 
 
 def drawn(row):

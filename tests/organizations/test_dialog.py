@@ -70,7 +70,8 @@ def test_without_javascript_it_is_a_page_of_its_own(visit, admin, organization):
     assert Application.objects.get().name == "Reminders"
 
 
-def test_lost_connection_is_said_on_the_page(page):
+def test_lost_connection_is_said_on_the_page(page, visit):
     page.context.set_offline(True)
     page.get_by_role("link", name="Create application").first.click()
     expect(page.get_by_role("alert")).to_contain_text("The connection was lost")
+    visit.complaints.clear()  # the browser's console says it as well

@@ -39,3 +39,8 @@ def test_choice_takes_three_queries(owner_client, owner, rival, django_assert_ma
     Membership.objects.create(organization=rival, user=owner, role="billing")
     with django_assert_max_num_queries(3):
         owner_client.get("/")
+
+
+def test_an_operator_of_no_organization_is_led_to_the_admin(operator_client, stranger_client):
+    assert 'href="/admin/"' in operator_client.get("/").content.decode()
+    assert 'href="/admin/"' not in stranger_client.get("/").content.decode()

@@ -206,6 +206,17 @@ class Invoice(models.Model):
     def is_paid(self):
         return self.paid >= self.total
 
+    @property
+    def transfer_reference(self):
+        """What to write on a transfer that pays it, so that it is found again."""
+        return f"{self.organization.slug} {self.number:06d}"
+
+    def state(self, on):
+        """`paid`, `open` or `overdue` on the organization's local date `on`."""
+        if self.is_paid:
+            return "paid"
+        return "overdue" if self.due_on < on else "open"
+
 
 class InvoiceLineQuerySet(models.QuerySet):
     def write(self, invoice_id, charges):
@@ -221,12 +232,15 @@ class InvoiceLineQuerySet(models.QuerySet):
 class InvoiceLine(models.Model):
     """Joins a charge to the one invoice that asks for it."""
 
-    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")
+    invoice = models.ForeignKey(
+        Invoice, on_delete=models.PROTECT, related_name="lines", db_index=False
+    )
     charge = models.OneToOneField(Charge, on_delete=models.PROTECT, related_name="invoice_line")
 
     objects = InvoiceLineQuerySet.as_manager()
 
     class Meta:
+        indexes = [models.Index(fields=["invoice", "id"], name="line_of_invoice")]
         triggers = [INSERT_ONLY]
 
     def __str__(self):

@@ -70,7 +70,12 @@ class Rental(models.Model):
                 condition=Q(interval_months__in=[1, 3, 6, 12]), name="rental_interval"
             ),
         ]
-        indexes = [models.Index(fields=["organization", "id"], name="rental_of_organization")]
+        indexes = [
+            models.Index(fields=["organization", "id"], name="rental_of_organization"),
+            models.Index(
+                fields=["organization"], condition=Q(interval_months__gt=1), name="rental_lease"
+            ),
+        ]
 
     def __str__(self):
         return f"Rental {self.pk} from {self.starts_on}"

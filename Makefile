@@ -8,7 +8,7 @@ PROCESSES ?= 2
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all bench lint lock clean
+.PHONY: help run test test-all bench lint format lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -25,16 +25,22 @@ test-all: $(INSTALLED) ## Run the tests with the full figures
 bench: $(INSTALLED) ## Measure, as benchmarks/RESULTS.md reports it
 	$(BIN)/python -m benchmarks
 
-lint: $(INSTALLED) ## Check style, types and the direction of imports
+lint: $(INSTALLED) ## Check style, the direction of imports and that no migration is missing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/djade --check --target-version 5.2 $$(git ls-files '*.html')
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
+format: $(INSTALLED) ## Write code and templates as lint wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/djade --target-version 5.2 $$(git ls-files '*.html')
+
 lock: $(INSTALLED) ## Pin every dependency with its hashes anew
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --default-index https://pypi.org/simple pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --default-index https://pypi.org/simple --extra dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove the environment and the caches; data stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache staticfiles

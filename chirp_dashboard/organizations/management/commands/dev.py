@@ -26,7 +26,7 @@ WEB = [
     *(sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws", "--log-level", "warning"),
     *("--host", settings.HOST, "--port", str(settings.PORT), "--workers", "2"),
     *("--blocking-threads", str(THREADS), "--blocking-threads-idle-timeout", "600"),
-    "--respawn-failed-workers",
+    *("--respawn-failed-workers", "--workers-kill-timeout", "3"),
     "chirp_dashboard.wsgi:application",
 ]
 

@@ -203,15 +203,17 @@ class Counted(Subquery):
     template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
     output_field = IntegerField()
 
-    def __init__(self, rows, *, up_to=COUNTED_UP_TO):
-        super().__init__(rows.values("pk")[: up_to + 1])
+    def __init__(self, rows, *, up_to=None):
+        super().__init__(rows.values("pk")[: (up_to or COUNTED_UP_TO) + 1])
 
 
-def count_text(count, *, up_to=COUNTED_UP_TO):
+def count_text(count, *, up_to=None):
+    """ "96", or "10,000+" beyond what was counted."""
+    up_to = up_to or COUNTED_UP_TO
     return f"{up_to:,}+" if count > up_to else f"{count:,}"
 
 
-def numbers_text(count, *, up_to=COUNTED_UP_TO):
+def numbers_text(count, *, up_to=None):
     return "1 number" if count == 1 else f"{count_text(count, up_to=up_to)} numbers"
 
 

@@ -36,6 +36,11 @@ def address_of(number, view="detail"):
     return reverse(f"numbers:{view}", args=[number.organization.slug, number.public_id])
 
 
+def posted(request):
+    """What a form is bound to: an empty POST too, so that it is told what is missing."""
+    return request.POST if request.method == "POST" else None
+
+
 def today(request):
     return request.organization.local_date(timezone.now())
 

@@ -13,7 +13,7 @@ from chirp_dashboard.numbers.listing import NumberList, Wanted
 from chirp_dashboard.organizations.permissions import requires
 from chirp_dashboard.organizations.refusals import Refused
 
-from .answers import ask_or_do, changed, find_number, question, refused, today
+from .answers import ask_or_do, changed, find_number, posted, question, refused, today
 from .number_page import page_of
 
 
@@ -59,7 +59,7 @@ def detail(request, org, number):
 @requires("assign_numbers")
 def label(request, org, number):
     number = find_number(request, number)
-    form = LabelForm(request.POST or None, initial={"label": number.label})
+    form = LabelForm(posted(request), initial={"label": number.label})
     if request.method != "POST" or not form.is_valid():
         return question(request, "label", number, {"form": form})
     try:
@@ -73,7 +73,7 @@ def label(request, org, number):
 @requires("purchase_numbers")
 def lock(request, org, number):
     number = find_number(request, number)
-    form = LockForm(request.POST or None)
+    form = LockForm(posted(request))
     if request.method != "POST" or not form.is_valid():
         return question(request, "lock", number, {"form": form})
     try:

@@ -1,7 +1,7 @@
 """What an organization has and should look at, in one query. What it owes, its Statement knows."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -79,7 +79,7 @@ class Overview:
     @property
     def leaving(self):
         rows = [
-            drawn(row) | {"word": f"Releasing {self.short(row['releases_on'])}"}
+            drawn(row) | {"word": f"Releasing {self.last_day(row['releases_on'])}"}
             for row in self.facts["first_leaving"]
         ]
         return Part(self.facts["leaving"], rows)
@@ -104,6 +104,10 @@ class Overview:
 
     def short(self, iso):
         return short_day(date.fromisoformat(iso), on=self.on)
+
+    def last_day(self, iso):
+        """The day before a release: until its end the number works."""
+        return short_day(date.fromisoformat(iso) - timedelta(days=1), on=self.on)
 
 
 @dataclass(frozen=True)

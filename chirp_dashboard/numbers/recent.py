@@ -1,7 +1,7 @@
 """The last things done in an organization, as sentences; what was done to many at once is one of them."""
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 from django.urls import reverse
 
@@ -25,7 +25,7 @@ SENTENCES = {
     "labelled": "Labelled {what} {label}",
     "locked": "Locked {what} against release",
     "unlocked": "Unlocked {what} for release",
-    "releasing": "Scheduled {what} for release on {releases_on}",
+    "releasing": "Scheduled {what} for release after {last_day}",
     "kept": "Cancelled the release of {what}",
     "released": "Released {what}",
     "undone": "Brought back {what}",
@@ -120,7 +120,7 @@ def sentence(step, currency):
         "source": row.before.get("application", "an application"),
         "to": row.after.get("application", "an application"),
         "label": f"“{said['label']}”" if said.get("label") else "no more",
-        "releases_on": day(said.get("releases_on")),
+        "last_day": last_day(said.get("releases_on")),
         "state": dict(Order.State.choices).get(said.get("state"), "").lower(),
         "before": row.before.get("name", ""),
         "after": row.after.get("name", ""),
@@ -133,8 +133,11 @@ def sentence(step, currency):
     return pattern.format(**words)
 
 
-def day(iso):
-    return long_day(date.fromisoformat(iso)) if iso else "no day"
+def last_day(releases_on):
+    """The day before a release that was written as ISO text: until its end the number works."""
+    if not releases_on:
+        return "no day"
+    return long_day(date.fromisoformat(releases_on) - timedelta(days=1))
 
 
 def address(row, organization):

@@ -1,7 +1,7 @@
 """The history of a number in sentences, newest first, never trimmed."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from django.urls import reverse
 
@@ -45,7 +45,8 @@ def labelled(before, after):
 
 
 def releasing(before, after):
-    return f"Release asked for; the rental ends on {day(after['releases_on'])}"
+    last_day = date.fromisoformat(after["releases_on"]) - timedelta(days=1)
+    return f"Release asked for; it works until the end of {long_day(last_day)}"
 
 
 def released(before, after):
@@ -69,10 +70,6 @@ SENTENCES = {
     write.__name__: write
     for write in (purchased, assigned, removed, moved, labelled, releasing, released, undone)
 }
-
-
-def day(iso):
-    return long_day(date.fromisoformat(iso))
 
 
 def listed(names):

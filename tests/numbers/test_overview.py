@@ -50,7 +50,7 @@ def test_numbers_not_assigned_can_be_assigned_by_who_may(developer_client, viewe
 
 def test_scheduled_release_is_announced(owner_client, viewer_client, number, owner):
     number.release(when="period_end", by=owner, at=NOON)
-    assert "Releasing 1 Dec" in page(owner_client)
+    assert "Releasing 30 Nov" in page(owner_client)
     keep = f"/o/northwind/numbers/{number.public_id}/cancel-release/"
     assert keep in page(owner_client)
     assert keep not in page(viewer_client)
@@ -158,7 +158,7 @@ def test_activity_reads_as_sentences(owner_client, number, storefront, alerts, o
         "Brought back (212) 555-0142",
         "Released (212) 555-0142",
         "Cancelled the release of (212) 555-0142",
-        "Scheduled (212) 555-0142 for release on 1 Dec 2026",
+        "Scheduled (212) 555-0142 for release after 30 Nov 2026",
         "Unlocked (212) 555-0142 for release",
         "Locked (212) 555-0142 against release",
         "Labelled (212) 555-0142 no more",

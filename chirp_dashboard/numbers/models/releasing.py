@@ -87,9 +87,10 @@ class Releases:
             rental.charge_periods_begun(today, at=at)
         ends_on = today if when == NOW else rental.period_containing(today)[1]
         self._end_rental(rental, ends_on)
-        self._change("releasing", {"releases_on": ends_on}, by=by, at=at)
         if ends_on <= today:
-            self._finish_release(by=by, at=at)
+            self._finish_release(ends_on, by=by, at=at)
+        else:
+            self._change("releasing", {"releases_on": ends_on}, by=by, at=at)
 
     @transaction.atomic
     def cancel_release(self, *, by, at):
@@ -108,7 +109,7 @@ class Releases:
         self.lock()
         if not self.is_releasing or self.organization.local_date(at) < self.releases_on:
             return False
-        self._finish_release(by=SYSTEM, at=at)
+        self._finish_release(self.releases_on, by=SYSTEM, at=at)
         return True
 
     def preview_undo(self, *, on):
@@ -186,14 +187,19 @@ class Releases:
         rental.ends_on = ends_on
         rental.save(update_fields=["ends_on"])
 
-    def _finish_release(self, *, by, at):
+    def _finish_release(self, ends_on, *, by, at):
         """The number is given back: assignments end, the carrier is told, totals fall."""
         ended = self.assignments.open().update(ended_at=at, ended_because="released")
         self._add_to_totals(-1)
         carrier_named(self.carrier).release(self, at=at)
         self._change(
             "released",
-            {"state": self.State.RELEASED, "released_at": at, "assignment_count": 0},
+            {
+                "state": self.State.RELEASED,
+                "releases_on": ends_on,
+                "released_at": at,
+                "assignment_count": 0,
+            },
             by=by,
             at=at,
             note={"assignments_ended": ended},

@@ -185,7 +185,7 @@ class OrderAdmin(Kept):
     search_help_text = "Public id or person"
     ordering = ("-id",)
     inlines = (LinesOfOrder,)
-    actions = ("advance",)
+    actions = ("advance", "resume")
     amount = sums("total")
 
     def has_advance_permission(self, request):
@@ -199,6 +199,19 @@ class OrderAdmin(Kept):
             order.advance(at=timezone.now())
             moved = order.get_state_display() if order.state != before else "nothing to do now"
             self.message_user(request, f"{order}: {moved}.", level(order.state != before))
+
+    @admin.action(description="Look again at a stuck order", permissions=["advance"])
+    def resume(self, request, queryset):
+        """For an order that was given up as unanswered: ask gateway and carrier once more."""
+        at = timezone.now()
+        for order in queryset.select_related("organization"):
+            try:
+                order.resume(by=request.user, at=at)
+            except Refused as refusal:
+                self.message_user(request, str(refusal), messages.WARNING)
+                continue
+            order.advance(at=at)
+            self.message_user(request, f"{order}: {order.get_state_display()}.")
 
 
 @admin.register(OrderLine)

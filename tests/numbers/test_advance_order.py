@@ -18,6 +18,7 @@ from chirp_dashboard.numbers.carriers import CARRIERS, Answer, Outcome, StockCar
 from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.advancing import LEASE, POLL, SILENCE
 from chirp_dashboard.organizations.models import Activity
+from chirp_dashboard.organizations.refusals import Refused
 
 from .conftest import NOON, quoted
 
@@ -165,6 +166,23 @@ def test_silent_gateway_ends_in_the_operators_queue(prepaying, stock, order):
     assert placed.state == "stuck"
     assert placed.next_look_at is None
     assert not Charge.objects.exists()
+
+
+def test_operator_has_a_stuck_order_looked_at_again(prepaying, stock, order, operator):
+    with TestGateway.misbehaving(authorise=[Fault.ANSWER_LOST], look_up=[Fault.TIME_OUT] * 3):
+        placed = order(stock[0])
+        at = NOON
+        for wait in SILENCE:
+            at += wait
+            placed = settle(placed, at=at)
+    assert placed.state == "stuck"
+    placed.resume(by=operator, at=at)
+    placed.advance(at=at)
+    assert placed.state == "completed"
+    assert_sold_once()
+    assert_collected_once(DUE)
+    with pytest.raises(Refused, match="not waiting"):
+        placed.resume(by=operator, at=at)
 
 
 @pytest.mark.parametrize("call", ["authorise", "capture", "look_up"])

@@ -15,6 +15,7 @@ from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.billing.models import Payment, Standing
 from chirp_dashboard.numbers.carriers import Outcome, carrier_named
 from chirp_dashboard.organizations.models import Actor
+from chirp_dashboard.organizations.refusals import Refused
 
 from .delivery import deliver
 
@@ -39,6 +40,28 @@ class Advances:
             }[self.state]
             if not step(at=at):
                 break
+
+    @transaction.atomic
+    def resume(self, *, by, at):
+        """Put an order out of the operator's queue back to the step it was stuck at, to be looked at now.
+
+        Raises Refused for an order that is not stuck.
+        """
+        stuck = type(self).objects.filter(pk=self.pk, state=self.State.STUCK)
+        step = self._step_of_recovery()
+        if not stuck.update(state=step, reason="", attempts=0, next_look_at=at):
+            raise Refused(f"{self} is not waiting for an operator.")
+        self.refresh_from_db()
+        self.note(self.State.STUCK, at=at, by=by)
+
+    def _step_of_recovery(self):
+        """The step whose work is not done, read from the payment and the lines."""
+        payment = self.payments.order_by("-id").first()
+        if payment and payment.state in {Payment.State.CREATED, Payment.State.UNKNOWN}:
+            return self.State.PLACED
+        if any(line.state == line.State.PLACED for line in self.lines.all()):
+            return self.State.AUTHORISED
+        return self.State.ORDERED
 
     def _take_turn(self, *, at):
         """Lease this order; False when another process has it or it is not time to look yet."""

@@ -74,9 +74,8 @@ def quote(request, org):
 def complete(request, *, at):
     organization = request.organization
     form = OrderForm(live_applications(organization), request.POST)
-    basket = Basket.of(organization, request.user, at=at)
     if not form.is_valid():
-        return draw_quote(request, basket.quote, basket=basket, at=at, form=form, status=422)
+        return draw_refused_quote(request, form, at=at, status=422)
     try:
         order = Order.objects.place(
             organization,
@@ -91,12 +90,16 @@ def complete(request, *, at):
         return draw_changed_quote(request, form, changed, at=at)
     except CreditLimitReached as refusal:
         figures = credit_figures(request, form.cleaned_data["expected_total"], at=at)
-        refused = {"refusal": refusal, "figures": figures}
+        return draw_refused_quote(request, form, at=at, refusal=refusal, figures=figures)
     except Refused as refusal:
-        refused = {"refusal": refusal}
-    else:
-        return redirect("numbers:order", organization.slug, order.public_id)
-    return draw_quote(request, basket.quote, basket=basket, at=at, form=form, status=409, **refused)
+        return draw_refused_quote(request, form, at=at, refusal=refusal)
+    return redirect("numbers:order", organization.slug, order.public_id)
+
+
+def draw_refused_quote(request, form, *, at, status=409, **why):
+    """The quote of what is held, with what was typed and why nothing was bought."""
+    basket = Basket.of(request.organization, request.user, at=at)
+    return draw_quote(request, basket.quote, basket=basket, at=at, form=form, status=status, **why)
 
 
 def draw_changed_quote(request, form, changed, *, at):

@@ -5,6 +5,7 @@ cost, release it and think better of it.
 """
 
 import re
+import time
 from datetime import date
 
 import pytest
@@ -48,13 +49,6 @@ def link(place, name):
 
 def row_of(page, text):
     return page.get_by_role("row").filter(has_text=text)
-
-
-def menu_of(page, *, javascript):
-    """The row's actions: behind a button with JavaScript, and reachable without it as well."""
-    actions = row_of(page, NUMBER).locator("[popovertarget]").last
-    actions.click()
-    return page.locator("[popover]:popover-open")
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with-script", "without-script"])
@@ -106,8 +100,7 @@ def remove(page, application):
     page.goto(f"/o/northwind/apps/{application.lower()}/numbers/")
     link(open_number(page), re.compile(f"Remove.*{application}")).first.click()
     expect(page.get_by_text(re.compile("goes on being billed|go on being billed"))).to_be_visible()
-    button(page, re.compile(f"^Remove")).last.click()
-    page.wait_for_timeout(0)
+    button(page, re.compile("^Remove")).last.click()
     eventually(lambda: PhoneNumber.objects.get().assignment_count == 1)
 
 
@@ -152,8 +145,6 @@ def release_and_undo(page):
 
 def eventually(true, *, tries=100):
     """Wait for what the page's request changes in the database."""
-    import time
-
     for _ in range(tries):
         if true():
             return

@@ -208,12 +208,17 @@ class StandingAdmin(Asks):
 @admin.register(Charge)
 class ChargeAdmin(FoundByNumber, Asks):
     list_display = ("id", "organization", "kind", "phone_number", "on", "period_start",
-                    "period_end", "shown_amount", "invoice_line")  # fmt: skip
+                    "shown_amount", "invoice")  # fmt: skip
     list_filter = ("kind", "on", "organization")
     list_select_related = ("organization", "phone_number", "invoice_line__invoice")
     ordering = ("-id",)
     actions = ("credit_charge",)
     shown_amount = sums("amount")
+
+    @admin.display(ordering="invoice_line__invoice__number")
+    def invoice(self, charge):
+        line = getattr(charge, "invoice_line", None)
+        return line and line.invoice.title
 
     @admin.action(description="Credit this charge…", permissions=["credit"])
     def credit_charge(self, request, queryset):

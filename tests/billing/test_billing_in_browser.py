@@ -1,0 +1,81 @@
+"""Billing in Chromium: with script and without, wide and narrow, light and dark."""
+
+from datetime import timedelta
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from chirp_dashboard.billing.models import Invoice, Rental
+
+from .conftest import rent
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+OVERVIEW = "/o/northwind/billing/"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def billed(organization):
+    """Sixty numbers since three months ago, billed until today."""
+    rentals = rent(organization, on=timezone.now().date() - timedelta(days=92), numbers=60)
+    Rental.objects.charge_due(at=timezone.now())
+    return rentals
+
+
+def invoice_path():
+    return f"{OVERVIEW}invoices/{Invoice.objects.order_by('number').first().public_id}/"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (360, "light")])
+def test_axe_finds_nothing(visit, billing_person, billed, width, scheme):
+    page = visit(billing_person, width=width, scheme=scheme)
+    for path in (OVERVIEW, f"{OVERVIEW}charges/", invoice_path()):
+        page.goto(path)
+        found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+        assert [(path, each["id"], each["nodes"][0]["html"]) for each in found] == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_search_swaps_the_numbers_and_keeps_the_rest(visit, billing_person, billed):
+    page = visit(billing_person, path=OVERVIEW)
+    wanted = billed[30].phone_number
+    box = page.get_by_label("Search digits or label")
+    box.press_sequentially(wanted.number[-4:])
+    expect(page.locator("#per-number tbody tr")).to_have_count(1)
+    expect(page.locator("#per-number")).to_contain_text(wanted.display)
+    expect(box).to_be_focused()
+    assert f"q={wanted.number[-4:]}" in page.url
+    expect(page.locator("#invoices tbody tr")).not_to_have_count(0)
+
+
+def test_pages_of_numbers_turn_in_place_and_back(visit, billing_person, billed):
+    page = visit(billing_person, path=OVERVIEW)
+    first = page.locator("#per-number tbody tr").first.inner_text()
+    page.locator("#per-number").get_by_role("link", name="Older").click()
+    expect(page.locator("#per-number")).not_to_contain_text(first)
+    page.locator("#per-number").get_by_role("link", name="Newer").click()
+    expect(page.locator("#per-number tbody tr").first).to_have_text(first, use_inner_text=True)
+
+
+def test_everything_is_found_without_script(visit, billing_person, billed):
+    page = visit(billing_person, path=OVERVIEW, javascript=False)
+    wanted = billed[30].phone_number
+    page.get_by_label("Search digits or label").fill(wanted.display)
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name=f"Charges of {wanted.display}").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Charges of {wanted.display}")
+    page.get_by_role("link", name="Invoice 000001").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Invoice 000001")
+    page.locator("#lines").get_by_role("link", name="Older").click()
+    expect(page.locator("#lines tbody tr")).not_to_have_count(0)
+
+
+def test_printed_invoice_has_no_frame(visit, billing_person, billed):
+    page = visit(billing_person, path=invoice_path())
+    page.emulate_media(media="print")
+    expect(page.get_by_role("navigation", name="Main")).to_be_hidden()
+    expect(page.get_by_role("button", name="Print")).to_be_hidden()
+    expect(page.locator(".sheet")).to_be_visible()

@@ -148,4 +148,4 @@ def row_of_application(request, number, slug):
     here = assigned.first()
     if here is None:
         return {"gone": number.public_id}
-    return {"row": [drawn(request, number, slug=slug)], "here": here.application}
+    return {"row": [drawn(request, number, slug=slug)], "here": {"name": here.application.name, "slug": slug}}

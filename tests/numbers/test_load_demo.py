@@ -113,7 +113,7 @@ def test_it_is_refused_in_production(db, settings):
 
 
 @pytest.mark.parametrize("there", ["organization", "operator", "stock", "prices"])
-def test_it_is_refused_where_something_is(request, there):
+def test_it_is_refused_where_something_is(request, db, there):
     request.getfixturevalue(there)
     with pytest.raises(CommandError, match="not empty"):
         call_command("load_demo")

@@ -5,9 +5,10 @@ fifty. Rows differ mostly in their words. So the template runs once for each sha
 in the place of every word, and all rows of that shape are printed through the stencil it leaves.
 """
 
+from html import escape
+
 from django.conf import settings
 from django.template.loader import render_to_string
-from django.utils.html import escape
 from django.utils.safestring import SafeString
 
 KEPT = 1_000

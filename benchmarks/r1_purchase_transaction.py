@@ -45,6 +45,34 @@ def next_free():
     return max(AREA, int((last["last"] or "+10")[2:]) + 1)
 
 
+def held_numbers(organization, person, count, *, at):
+    """`count` local numbers in stock, each held by `person` at 1.00 + 1.00; returns the stock's rows."""
+    from chirp_dashboard.billing.models import Price
+    from chirp_dashboard.numbers.models import Hold, InventoryNumber
+
+    Price.objects.get_or_create(
+        country="US", number_type="local", currency="USD", valid_from=date(2020, 1, 1),
+        defaults={"purchase_fee": 100, "rental": 100},
+    )  # fmt: skip
+    first = next_free()
+    facts = {
+        "country": "US", "number_type": "local", "region": "NJ", "city": "Jersey City",
+        "area_code": "201", "capabilities": ["SMS", "Voice"],
+    }  # fmt: skip
+    rows = InventoryNumber.objects.bulk_create(
+        InventoryNumber(number=f"+1{first + i}", **facts) for i in range(count)
+    )
+    Hold.objects.bulk_create(
+        Hold(
+            number=row.number, organization=organization, person=person, held_at=at,
+            held_until=at.replace(year=at.year + 1), purchase_fee=100, rental=100,
+            currency="USD", **facts,
+        )
+        for row in rows
+    )  # fmt: skip
+    return rows
+
+
 @contextmanager
 def statements_sent():
     """What the prepared cursors send meanwhile, with the parameters written in."""
@@ -72,35 +100,16 @@ class Bench:
     def __init__(self, *, numbers):
         from django.utils import timezone
 
-        from chirp_dashboard.billing.models import Price, Standing
-        from chirp_dashboard.numbers.models import Hold, InventoryNumber
+        from chirp_dashboard.billing.models import Standing
         from chirp_dashboard.organizations.models import Organization, User
 
         self.at = timezone.now()
         slug = f"bench-{self.at:%H%M%S%f}"
         self.organization = Organization.objects.create(name="Bench", slug=slug)
         self.person = User.objects.create_user(f"{slug}@bench.example", "x")
-        self.first = next_free()
         Standing.objects.create(organization=self.organization)
-        Price.objects.get_or_create(
-            country="US", number_type="local", currency="USD", valid_from=date(2020, 1, 1),
-            defaults={"purchase_fee": 100, "rental": 100},
-        )  # fmt: skip
-        facts = {
-            "country": "US", "number_type": "local", "region": "NJ", "city": "Jersey City",
-            "area_code": "201", "capabilities": ["SMS", "Voice"],
-        }  # fmt: skip
-        self.rows = InventoryNumber.objects.bulk_create(
-            InventoryNumber(number=f"+1{self.first + i}", **facts) for i in range(numbers)
-        )
-        Hold.objects.bulk_create(
-            Hold(
-                number=row.number, organization=self.organization, person=self.person, held_at=self.at,
-                held_until=self.at.replace(year=self.at.year + 1), purchase_fee=100, rental=100,
-                currency="USD", **facts,
-            )
-            for row in self.rows
-        )  # fmt: skip
+        self.first = next_free()
+        self.rows = held_numbers(self.organization, self.person, numbers, at=self.at)
         self.next = count()
         self.total = self._total()
 

@@ -1,6 +1,5 @@
 """R2: purchases per second over HTTP, eight clients at once ÷ empty signed-in POSTs on the same server."""
 
-from datetime import date
 from itertools import count
 
 from benchmarks.measure import interleave
@@ -40,32 +39,19 @@ def run(rounds=8):
 
 
 class Shop:
-    """An organization with its owner signed in and numbers of its own to purchase."""
+    """An organization with its owner signed in and numbers held to be purchased."""
 
     def __init__(self, port, position, *, numbers):
         from django.utils import timezone
 
-        from benchmarks.r1_purchase_transaction import next_free
-        from chirp_dashboard.billing.models import Price
-        from chirp_dashboard.numbers.models import InventoryNumber
+        from benchmarks.r1_purchase_transaction import held_numbers
         from chirp_dashboard.organizations.models import Membership, Organization, User
 
         slug = f"shop-{position}-{timezone.now():%H%M%S%f}"
         self.organization = Organization.objects.create(name=slug, slug=slug)
         person = User.objects.create_user(f"{slug}@bench.example")
         Membership.objects.create(organization=self.organization, user=person, role="owner")
-        Price.objects.get_or_create(
-            country="US", number_type="local", currency="USD", valid_from=date(2020, 1, 1),
-            defaults={"purchase_fee": 100, "rental": 100},
-        )  # fmt: skip
-        first = next_free()
-        self.rows = InventoryNumber.objects.bulk_create(
-            InventoryNumber(
-                country="US", number=f"+1{first + i}", number_type="local", region="NJ",
-                city="Jersey City", area_code="201", capabilities=["SMS", "Voice"],
-            )
-            for i in range(numbers)
-        )  # fmt: skip
+        self.rows = held_numbers(self.organization, person, numbers, at=timezone.now())
         self.total = self._quoted()
         self.client = Client(port, person)
         self.next = count()

@@ -59,11 +59,12 @@ noted AS (
     SELECT %(organization)s::bigint, %(at)s::timestamptz, verb, new_public_id, display, %(actor_kind)s::text, %(actor_name)s::text,
            %(actor)s::bigint, '{}', after
     FROM due, (
-        SELECT 'purchased' AS verb, jsonb_build_object('order', %(order_public_id)s::text) AS after
+        SELECT 1 AS step, 'purchased' AS verb, jsonb_build_object('order', %(order_public_id)s::text) AS after
         UNION ALL
-        SELECT 'assigned', jsonb_build_object('application', %(application_name)s::text)
+        SELECT 2, 'assigned', jsonb_build_object('application', %(application_name)s::text)
         WHERE %(assignments)s::int = 1
     ) AS steps
+    ORDER BY step, due.id
 )
 SELECT public_id, phone_number_id FROM delivered
 """

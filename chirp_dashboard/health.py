@@ -16,8 +16,12 @@ def process():
 
 
 def readiness():
-    checks = {"database": database, "migrations": migrations, "worker": worker}
-    outcome = {name: _passes(check) for name, check in checks.items()}
+    reachable = _passes(database)  # else the other two would each wait for it again
+    outcome = {
+        "database": reachable,
+        "migrations": reachable and _passes(migrations),
+        "worker": reachable and _passes(worker),
+    }
     ready = all(outcome.values())
     return JsonResponse(
         {

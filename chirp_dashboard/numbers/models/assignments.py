@@ -46,11 +46,7 @@ class AssignmentQuerySet(models.QuerySet):
         application.lock()
         if application.is_archived:
             raise Refused(f"{application} is archived already.")
-        numbers = list(
-            PhoneNumber.objects.select_for_update(no_key=True)
-            .filter(assignments__in=self.open().filter(application=application))
-            .order_by("id")
-        )
+        numbers = self._lock_numbers(application)
         self.open().filter(application=application).update(
             ended_at=at, ended_because=Assignment.Ended.ARCHIVED
         )
@@ -70,6 +66,17 @@ class AssignmentQuerySet(models.QuerySet):
             after={"assignments_ended": len(numbers)},
         )
         return len(numbers)
+
+    def _lock_numbers(self, application):
+        """Lock the numbers assigned to the locked `application`; those removed meanwhile do not count."""
+        assigned = self.open().filter(application=application)
+        numbers = list(
+            PhoneNumber.objects.select_for_update(no_key=True)
+            .filter(pk__in=assigned.values("phone_number"))
+            .order_by("id")
+        )
+        still = set(assigned.values_list("phone_number", flat=True))
+        return [number for number in numbers if number.pk in still]
 
 
 class Assignment(models.Model):

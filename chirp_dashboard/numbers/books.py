@@ -86,7 +86,19 @@ CHECKS = [
         SELECT 'charge ' || charge.id || ': rental ' || rental.id || ' from ' || period_start
         FROM billing_charge charge JOIN billing_rental rental ON rental.id = rental_id
         WHERE kind = 'rental' AND (
-            period_start < starts_on OR period_start > starts_on AND period_start >= ends_on
+            period_start < starts_on
+            OR period_start > starts_on AND period_start >= ends_on AND NOT (
+                -- a number that is given back on the day a period begins owes that period
+                period_start = ends_on AND EXISTS (
+                    SELECT FROM numbers_phonenumber number
+                    JOIN organizations_activity activity
+                      ON activity.organization_id = number.organization_id
+                     AND subject = number.public_id AND verb = 'released'
+                    WHERE number.id = rental.phone_number_id
+                      AND after ->> 'releases_on' = ends_on::text
+                      AND before ->> 'releases_on' IS DISTINCT FROM ends_on::text
+                )
+            )
         )
         """,
     ),

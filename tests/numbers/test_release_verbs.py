@@ -4,6 +4,7 @@ import pytest
 
 from chirp_dashboard.billing.models import Charge, Rental, Standing
 from chirp_dashboard.billing.models.books import CreditLimitReached
+from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.numbers.models import Assignment, InventoryNumber, PhoneNumber, Totals
 from chirp_dashboard.numbers.models.assigning import AssignmentRefused
 from chirp_dashboard.numbers.models.releasing import ReleaseRefused
@@ -97,12 +98,27 @@ def test_released_number_is_not_assigned(number, owner, storefront):
         number.assign(storefront, by=owner, at=NOON)
 
 
-def test_release_on_a_billing_day_owes_the_period_that_began(number, owner):
+@pytest.mark.parametrize("ran", [False, True])
+def test_release_on_a_billing_day_owes_the_period_that_began(number, owner, ran):
     """Whether the run or the release came first that morning, the bill is the same."""
-    number.release(when="now", by=owner, at=FIRST_OF_DECEMBER + timedelta(hours=9))
+    at = FIRST_OF_DECEMBER + timedelta(hours=9)
+    if ran:
+        Rental.objects.charge_due(at=at)
+    number.release(when="now", by=owner, at=at)
+    Rental.objects.charge_due(at=at)
+    assert not check_books(at=at)
     december = Charge.objects.get(kind="rental", period_start=date(2026, 12, 1))
     assert december.amount == 100
     assert Rental.objects.get().ends_on == date(2026, 12, 1)
+
+
+def test_release_after_an_unswept_last_day_owes_no_further_period(number, owner):
+    number.release(when="period_end", by=owner, at=NOON)
+    at = FIRST_OF_DECEMBER + timedelta(days=2)
+    number.release(when="now", by=owner, at=at)
+    Rental.objects.charge_due(at=at)
+    assert number.releases_on == Rental.objects.get().ends_on == date(2026, 12, 1)
+    assert balance() == 127
 
 
 def test_undo_brings_back_label_and_assignments_without_a_fee(number, storefront, alerts, owner):

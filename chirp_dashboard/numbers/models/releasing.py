@@ -85,7 +85,9 @@ class Releases:
         rental = self.open_rental()
         if when == NOW:
             rental.charge_periods_begun(today, at=at)
-        ends_on = today if when == NOW else rental.period_containing(today)[1]
+            ends_on = min(today, rental.ends_on or today)  # the last day may have passed unswept
+        else:
+            _, ends_on = rental.period_containing(today)
         self._end_rental(rental, ends_on)
         if ends_on <= today:
             self._finish_release(ends_on, by=by, at=at)
@@ -131,6 +133,7 @@ class Releases:
         number is gone.
         """
         standing = Standing.lock(self.organization)
+        self._lock_applications_to_restore()
         self.lock()
         self._check_returnable(at=at)
         today = self.organization.local_date(at)
@@ -154,7 +157,7 @@ class Releases:
             [undo.terms],
             on=standing.posting_date(today),
             at=at,
-            description=f"Release of {released_at:%-d %b %Y} undone",
+            description=f"Release of {self.organization.local_date(released_at):%-d %b %Y} undone",
         )
         self._add_to_totals(+1)
         for application in undo.restored:
@@ -182,6 +185,17 @@ class Releases:
             raise ReleaseRefused(
                 f"{self} was released more than {UNDO_FOR.days} days ago and cannot be brought back."
             )
+
+    def _lock_applications_to_restore(self):
+        """Lock them before the number, so that none is archived meanwhile.
+
+        A released number is brought back only under `Standing.lock()`, so they stay the same.
+        """
+        self.refresh_from_db()
+        for assignment in sorted(
+            self._assignments_ended_by_release(), key=lambda each: each.application_id
+        ):
+            assignment.application.lock()
 
     def _end_rental(self, rental, ends_on):
         rental.ends_on = ends_on

@@ -237,6 +237,61 @@ def test_order_is_advanced_by_one_process_at_a_time(prepaying, stock, order, mon
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("call", ["authorise", "capture", "look_up"])
+def test_gateway_that_answers_after_the_lease_changes_nothing(
+    prepaying, stock, order, monkeypatch, call
+):
+    gateway, calls = GATEWAYS["test"], []
+    answer = getattr(gateway, call)
+
+    def late(*args):
+        answered = answer(*args)
+        calls.append(call)
+        if len(calls) == 1:
+            Order.objects.get().advance(at=LATER)
+        return answered
+
+    monkeypatch.setattr(gateway, call, late)
+    assert order(stock[0]).state == "completed"
+    assert_sold_once()
+    assert_collected_once(DUE)
+    assert Activity.objects.filter(verb="order").count() == 4
+
+
+@pytest.mark.parametrize("call", ["order", "look_up"])
+def test_carrier_that_answers_after_the_lease_changes_nothing(
+    prepaying, carrier, stock, order, monkeypatch, call
+):
+    calls, answer = [], getattr(carrier, call)
+
+    def late(line):
+        answered = answer(line)
+        calls.append(line)
+        if len(calls) == 1:
+            Order.objects.get().advance(at=LATER)
+            Order.objects.get().advance(at=LATER + LEASE)
+        return answered
+
+    monkeypatch.setattr(carrier, call, late)
+    assert order(stock[0], stock[1], carrier="slow").state == "completed"
+    assert sorted(carrier.ordered) == sorted(set(carrier.ordered)), "each line was ordered once"
+    assert_sold_once(2)
+    assert_collected_once(2 * DUE)
+
+
+def test_delivered_order_whose_authorisation_lapsed_is_for_the_operator(prepaying, stock, order):
+    with TestGateway.misbehaving(capture=[Fault.TIME_OUT]):
+        placed = order(stock[0])
+    TestAuthorisation.objects.update(state="voided")
+    at = NOON
+    for _ in SILENCE:
+        at += timedelta(days=1)
+        placed = settle(placed, at=at)
+    assert placed.state == "stuck"
+    assert Payment.objects.get().state == "authorised"
+    assert Standing.objects.get().balance == DUE
+
+
 def test_pending_line_is_delivered_when_the_carrier_has_it(carrier, stock, order):
     carrier.answers[stock[0].number] = [Outcome.PENDING, Outcome.YES]
     placed = order(stock[0], carrier="slow")

@@ -25,6 +25,10 @@ SILENCE = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1))
 SYSTEM = Actor.system("orders")
 
 
+class TurnLost(Exception):
+    """Another process has the order: the lease ran out before the answer came."""
+
+
 class Advances:
     """What `Order` does after it was placed."""
 
@@ -32,14 +36,20 @@ class Advances:
         """Take every step that can be taken now. Safe to repeat, to interrupt, and to run twice at once."""
         if not self.is_open or not self._take_turn(at=at):
             return
-        while self.is_open:
-            step = {
-                self.State.PLACED: self._authorise,
-                self.State.AUTHORISED: self._order_lines,
-                self.State.ORDERED: self._finish_lines,
-            }[self.state]
-            if not step(at=at):
-                break
+        try:
+            while self.is_open and self._step(at=at):
+                pass
+        except TurnLost:
+            self.refresh_from_db()
+
+    def _step(self, *, at):
+        """Take one step; False when there is something to wait for."""
+        step = {
+            self.State.PLACED: self._authorise,
+            self.State.AUTHORISED: self._order_lines,
+            self.State.ORDERED: self._finish_lines,
+        }[self.state]
+        return step(at=at)
 
     @transaction.atomic
     def resume(self, *, by, at):
@@ -73,8 +83,18 @@ class Advances:
         self.refresh_from_db()
         return bool(taken)
 
+    def _keep_turn(self):
+        """Lock this order in the caller's transaction, before anything is written of what was answered.
+
+        Raises TurnLost when the lease ran out and another process has taken it.
+        """
+        ours = type(self).objects.select_for_update(no_key=True)
+        if not ours.filter(pk=self.pk, state=self.state, next_look_at=self.next_look_at):
+            raise TurnLost(f"{self} is advanced by another process.")
+
     def _move(self, state, *, at, reason=""):
         """Go to `state` in the caller's transaction and leave an activity row."""
+        self._keep_turn()
         before, self.state, self.reason = self.state, state, reason
         self.attempts, self.next_look_at = 0, at + LEASE
         if not self.is_open:
@@ -89,9 +109,11 @@ class Advances:
             with transaction.atomic():
                 self._move(self.State.STUCK, at=at, reason="No answer. An operator looks into it.")
             return False
-        self.next_look_at = at + (SILENCE[self.attempts] if silent else POLL)
-        self.attempts += silent
-        self.save(update_fields=["attempts", "next_look_at"])
+        with transaction.atomic():
+            self._keep_turn()
+            self.next_look_at = at + (SILENCE[self.attempts] if silent else POLL)
+            self.attempts += silent
+            self.save(update_fields=["attempts", "next_look_at"])
         return False
 
     # placed → authorised: the gateway
@@ -106,6 +128,7 @@ class Advances:
             return self._wait(at=at, silent=True)
         with transaction.atomic():
             standing = Standing.lock(self.organization)
+            self._keep_turn()
             if answer.state == "authorised":
                 payment.move(Payment.State.AUTHORISED, at=at)
                 return self._move(self.State.AUTHORISED, at=at)
@@ -122,7 +145,9 @@ class Advances:
             if known.state != "missing":
                 return known
         elif payment.state == Payment.State.CREATED:
-            payment.move(Payment.State.UNKNOWN, at=at, detail="sent")
+            with transaction.atomic():
+                self._keep_turn()
+                payment.move(Payment.State.UNKNOWN, at=at, detail="sent")
         return gateway.authorise(payment)
 
     # authorised → ordered: the carriers
@@ -133,8 +158,10 @@ class Advances:
             if carrier_named(line.carrier).is_local:
                 self._record(line, carrier_named(line.carrier).order(line), at=at)
                 continue
-            line.state = line.State.UNKNOWN
-            line.save(update_fields=["state"])
+            with transaction.atomic():
+                self._keep_turn()
+                line.state = line.State.UNKNOWN
+                line.save(update_fields=["state"])
             self._record(line, carrier_named(line.carrier).order(line), at=at)
         with transaction.atomic():
             return self._move(self.State.ORDERED, at=at)
@@ -153,6 +180,8 @@ class Advances:
         carrier = carrier_named(line.carrier)
         answer = carrier.look_up(line)
         if answer.outcome == Outcome.NO and line.state == line.State.UNKNOWN:
+            with transaction.atomic():
+                self._keep_turn()
             answer = carrier.order(line)
         self._record(line, answer, at=at)
         return answer.outcome
@@ -162,8 +191,11 @@ class Advances:
         """Write what the carrier said of one line; a delivered one commits on its own."""
         if answer.outcome == Outcome.YES:
             standing = Standing.lock(self.organization)
+            self._keep_turn()
             deliver(self, [line], standing=standing, at=at)
-        elif answer.outcome == Outcome.PENDING:
+            return
+        self._keep_turn()
+        if answer.outcome == Outcome.PENDING:
             line.state = line.State.ORDERED
             line.save(update_fields=["state"])
         elif answer.outcome == Outcome.NO:
@@ -184,7 +216,9 @@ class Advances:
             return self._wait(at=at, silent=True)
         states = {line.is_delivered for line in lines}
         with transaction.atomic():
-            Standing.lock(self.organization).settle(self.total)
+            standing = Standing.lock(self.organization)
+            self._keep_turn()
+            standing.settle(self.total)
             if states == {True}:
                 return self._move(self.State.COMPLETED, at=at)
             if states == {False}:
@@ -192,7 +226,10 @@ class Advances:
             return self._move(self.State.PARTLY_COMPLETED, at=at)
 
     def _collect(self, payment, delivered, *, at):
-        """Capture `delivered` (or void, for nothing); True once the gateway has confirmed it."""
+        """Capture `delivered` (or void, for nothing); True once the gateway has confirmed just that.
+
+        An authorisation that lapsed, or anything else that was not asked for, is for the operator.
+        """
         if payment.state != Payment.State.AUTHORISED:
             return True
         gateway = gateway_for(self)
@@ -200,10 +237,11 @@ class Advances:
         if known.state == "authorised":
             gateway.capture(payment, delivered) if delivered else gateway.void(payment)
             known = gateway.look_up(payment)
-        if known.state not in {"captured", "voided"}:
+        if known.state != ("captured" if delivered else "voided"):
             return False
         with transaction.atomic():
             Standing.lock(self.organization)
+            self._keep_turn()
             if known.state == "captured":
                 payment.collect(known.captured, at=at)
             else:

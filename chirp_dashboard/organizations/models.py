@@ -185,6 +185,8 @@ class Organization(models.Model):
         for name in before:
             setattr(self, name, changes[name])
         self.save(update_fields=list(before))
+        if "currency" in before:
+            self.holds.all().delete()  # at prices of the currency before
         Activity.objects.record(
             self, "settings_changed", subject=self.slug, by=by, at=at,
             before=before, after={name: changes[name] for name in before},

@@ -153,6 +153,15 @@ def test_same_key_with_another_order_is_refused(stock, organization, owner):
     assert PhoneNumber.objects.count() == 1
 
 
+def test_same_key_for_another_application_is_refused(
+    stock, organization, owner, storefront, alerts
+):
+    order = place(organization, owner, stock[0], application=storefront)
+    assert place(organization, owner, stock[0], application=storefront) == order
+    with pytest.raises(IdempotencyConflict):
+        place(organization, owner, stock[0], application=alerts)
+
+
 def test_same_key_of_another_organization_is_another_order(stock, organization, owner, rival):
     place(organization, owner, stock[0])
     assert place(rival, owner, stock[1]).organization == rival
@@ -195,6 +204,21 @@ def test_archived_application_takes_no_delivery(stock, organization, owner, stor
     storefront.save()
     with pytest.raises(Refused, match="takes no live numbers"):
         place(organization, owner, stock[0], application=storefront)
+
+
+def test_application_of_another_organization_takes_no_delivery(
+    stock, organization, owner, rival_application
+):
+    with pytest.raises(Refused, match="another organization"):
+        place(organization, owner, stock[0], application=rival_application)
+    assert not Order.objects.exists()
+
+
+def test_hold_in_another_currency_buys_nothing(stock, organization, owner):
+    Hold.objects.hold(organization, owner, [stock[0].key], at=NOON)
+    organization.change_settings({"currency": "EUR"}, by=owner, at=NOON)
+    with pytest.raises(QuoteChanged):
+        place(organization, owner, stock[0])
 
 
 def test_purchase_makes_few_round_trips(stock, organization, owner, django_assert_max_num_queries):

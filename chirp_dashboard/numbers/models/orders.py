@@ -43,7 +43,10 @@ class OrderQuerySet(models.QuerySet):
         standing = Standing.lock(organization)
         organization = standing.organization  # as it is now that it is locked
         if earlier := self._with_key(organization, idempotency_key):
-            return earlier.replayed(numbers=numbers, expected_total=expected_total)
+            return earlier.replayed(
+                numbers=numbers, expected_total=expected_total, application=application
+            )
+        self._check_application(organization, application)
         on = organization.local_date(at)
         quote = self._claim(organization, person, numbers, on=on, at=at, expected=expected_total)
         standing.check_purchase(quote.total, on=on)
@@ -84,8 +87,6 @@ class OrderQuerySet(models.QuerySet):
         numbers = sorted(set(numbers))
         if not 1 <= len(numbers) <= LINES_PER_ORDER:
             raise Refused(f"An order takes 1 to {LINES_PER_ORDER} numbers.")
-        if application and (application.is_archived or application.kind != Application.Kind.LIVE):
-            raise Refused(f"{application} takes no live numbers. Choose another application.")
         order = self._place(
             organization,
             person=person,
@@ -97,6 +98,14 @@ class OrderQuerySet(models.QuerySet):
         )
         order.advance(at=at)
         return order
+
+    def _check_application(self, organization, application):
+        if application is None:
+            return
+        if application.organization_id != organization.pk:
+            raise Refused("That application belongs to another organization.")
+        if application.is_archived or application.kind != Application.Kind.LIVE:
+            raise Refused(f"{application} takes no live numbers. Choose another application.")
 
     def _with_key(self, organization, idempotency_key):
         """The order that was placed with this key already, if any."""
@@ -215,9 +224,11 @@ class Order(Advances, models.Model):
         self.application.lock()
         return None if self.application.is_archived else self.application
 
-    def replayed(self, *, numbers, expected_total):
+    def replayed(self, *, numbers, expected_total, application):
         """This order again, for a repeated request; refuses one that asks for something else."""
-        if sorted(line.key for line in self.lines.all()) != numbers or self.total != expected_total:
+        asked = numbers, expected_total, application and application.pk
+        placed = sorted(line.key for line in self.lines.all()), self.total, self.application_id
+        if asked != placed:
             raise IdempotencyConflict(
                 "This form was already used for another order. Go back to the numbers you chose "
                 "and review them again."

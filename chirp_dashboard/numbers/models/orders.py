@@ -17,6 +17,7 @@ from chirp_dashboard.organizations.models import Activity, Application, Organiza
 from chirp_dashboard.organizations.public_ids import PublicIdField
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.postgres.prepared import columns_of, fetch
+from chirp_dashboard.sweeps import for_each
 
 from .advancing import Advances
 from .delivery import deliver
@@ -140,11 +141,17 @@ class OrderQuerySet(models.QuerySet):
         return quote
 
     def advance_due(self, *, at, limit=100):
-        """Advance every open order whose time for another look has come; returns how many."""
-        due = self.open().filter(next_look_at__lte=at).order_by("next_look_at")[:limit]
-        for order in due:
+        """Advance every open order whose time for another look has come; returns how many.
+
+        One that fails keeps no other waiting.
+        """
+
+        def advance(order):
             order.advance(at=at)
-        return len(due)
+            return 1
+
+        due = self.open().filter(next_look_at__lte=at).order_by("next_look_at")[:limit]
+        return for_each(due, advance, failure="could not be advanced")
 
 
 class Order(Advances, models.Model):

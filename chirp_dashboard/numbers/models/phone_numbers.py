@@ -11,6 +11,7 @@ from django.utils import timezone
 from chirp_dashboard.organizations.models import Activity, Organization
 from chirp_dashboard.organizations.public_ids import PublicIdField
 from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.sweeps import for_each
 
 from .assigning import Assigns
 from .inventory import NumberFacts, NumberQuerySet
@@ -42,14 +43,14 @@ class PhoneNumberQuerySet(NumberQuerySet):
         """Release every number whose last day has passed where its organization is; returns how many.
 
         Each is a transaction of its own, and looks again under its lock: a release cancelled or
-        completed meanwhile is left alone.
+        completed meanwhile is left alone. One that fails keeps no other waiting.
         """
         due = self.live().filter(releases_on__lte=(at + timedelta(days=1)).date())
-        released = 0
-        for number in due.select_related("organization").order_by("releases_on").iterator():
-            if number.releases_on <= number.organization.local_date(at):
-                released += number.complete_release(at=at)
-        return released
+        return for_each(
+            due.select_related("organization").order_by("releases_on").iterator(),
+            lambda number: number.complete_release(at=at) if number.is_over(at=at) else 0,
+            failure="could not be released",
+        )
 
 
 class PhoneNumber(Releases, Assigns, NumberFacts):

@@ -58,6 +58,10 @@ class Releases:
         """The moment after which a release is final; None for a number that is not released."""
         return self.released_at + UNDO_FOR if self.released_at else None
 
+    def is_over(self, *, at):
+        """Has the last day of a scheduled release passed where the organization is?"""
+        return self.is_releasing and self.releases_on <= self.organization.local_date(at)
+
     def open_rental(self):
         return self.rentals.order_by("-id").first()
 
@@ -109,7 +113,7 @@ class Releases:
     def complete_release(self, *, at):
         """Finish a scheduled release whose last day has come; True if there was one to finish."""
         self.lock()
-        if not self.is_releasing or self.organization.local_date(at) < self.releases_on:
+        if not self.is_over(at=at):
             return False
         self._finish_release(self.releases_on, by=SYSTEM, at=at)
         return True

@@ -2,12 +2,14 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 
+from chirp_dashboard.billing.models import Standing
 from chirp_dashboard.numbers.books import check_books
-from chirp_dashboard.numbers.models import Assignment, PhoneNumber
+from chirp_dashboard.numbers.models import Assignment, Hold, PhoneNumber
 from chirp_dashboard.organizations.models import Activity, Application
 
 from .conftest import NOON
@@ -113,3 +115,29 @@ def test_release_now_and_the_sweep_end_it_once(shared, owner):
     with pytest.raises(AssertionError, match="released already"):
         releasing.ends()
     assert not check_books(at=later)
+
+
+@pytest.mark.parametrize("verb", ["extend", "let_go"])
+def test_holds_change_in_turn_with_a_purchase(stock, organization, owner, verb):
+    """Each of them locks several holds; without the organization's lock they might wait in a circle."""
+    keys = [row.key for row in stock]
+    Hold.objects.hold(organization, owner, keys, at=NOON)
+    verbs = {
+        "extend": lambda: Hold.objects.extend(the(organization), owner, at=NOON),
+        "let_go": lambda: Hold.objects.let_go(the(organization), owner, keys),
+    }
+    with transaction.atomic():
+        Standing.lock(organization)
+        changing = Meanwhile(verbs[verb])
+        assert changing.waits()
+    changing.ends()
+
+
+def test_hold_taken_over_is_not_forgotten(stock, organization, owner):
+    keys, later = [row.key for row in stock[:2]], NOON + timedelta(days=2)
+    Hold.objects.hold(organization, owner, keys, at=NOON)
+    with transaction.atomic():
+        Hold.objects.hold(organization, owner, keys[:1], at=later)
+        forgetting = Meanwhile(lambda: Hold.objects.forget_lapsed(at=later))
+        forgetting.ends()
+    assert Hold.objects.get().key == keys[0]

@@ -77,13 +77,16 @@ class HoldQuerySet(NumberQuerySet):
                 result.refused[key] = self._held_by(organization, key)
         return result
 
+    @transaction.atomic
     def let_go(self, organization, person, numbers):
         """End `person`'s holds on `numbers`; returns how many there were."""
+        organization.lock()
         return self.of(person, organization).among(numbers).delete()[0]
 
     @transaction.atomic
     def extend(self, organization, person, *, at):
         """Give `person`'s live holds another full time, once each; returns how many were extended."""
+        organization.lock()
         return (
             self.of(person, organization)
             .live(at=at)
@@ -93,8 +96,13 @@ class HoldQuerySet(NumberQuerySet):
         )
 
     def forget_lapsed(self, *, at):
-        """Drop holds that lapsed a day ago; until then a person sees what they had chosen."""
-        return self.filter(held_until__lte=at - REMEMBERED_FOR).delete()[0]
+        """Drop holds that lapsed a day ago; until then a person sees what they had chosen.
+
+        Those that somebody is taking over at this moment are left to them.
+        """
+        lapsed = self.filter(held_until__lte=at - REMEMBERED_FOR).order_by()
+        free = lapsed.select_for_update(skip_locked=True).values("pk")
+        return self.filter(pk__in=free).order_by().delete()[0]
 
     def _check_room(self, organization, person, wanted, *, at):
         others = self.live(at=at).filter(organization=organization)

@@ -90,10 +90,9 @@ def question(request, name, number, context, *, status=200):
         "page": address_of(number),
         "rental": rental_text(number),
         "back": came_from(request, address_of(number)),
-        "question": f"numbers/_{name}.html",
+        "layout": "_question.html" if request.htmx else "numbers/question.html",
     }
-    template = context["question"] if request.htmx else "numbers/question.html"
-    return render(request, template, context, status=status)
+    return render(request, f"numbers/_{name}.html", context, status=status)
 
 
 def changed(request, number, text, *, undo=""):

@@ -174,6 +174,6 @@ def assign_one(number, application, *, by, at):
 
 
 def step_of(request, name, context, *, status=200):
-    context["step"] = f"numbers/{name}.html"
-    template = context["step"] if request.htmx else "numbers/assign.html"
-    return render(request, template, context, status=status)
+    """Draw `name.html` in the dialog, or as a page."""
+    context["layout"] = "_question.html" if request.htmx else "numbers/assign.html"
+    return render(request, f"numbers/{name}.html", context, status=status)

@@ -34,6 +34,11 @@ def looking_at(address):
     return HTMX | {"HX-Current-URL": f"http://testserver{address}"}
 
 
+def fields(page):
+    """What the form of `page` posts as it stands, hidden fields included."""
+    return dict(re.findall(r'<input type="hidden" name="(expected_\w+)" value="(.*?)"', page))
+
+
 # Release ---------------------------------------------------------------------------------------
 
 
@@ -124,6 +129,34 @@ def test_released_meanwhile_is_409_with_the_number_as_it_now_is(owner_client, nu
     assert "was released already." in text_of(response)
     assert 'id="number" hx-swap-oob="true"' in response.content.decode()
     assert "This number was released" in text_of(response)
+
+
+@pytest.mark.parametrize("when", ["now", "period_end"])
+def test_release_seen_before_a_period_began_is_asked_again(owner_client, number, page, when):
+    seen = fields(owner_client.get(f"{page}release/").content.decode())
+    assert seen == {"expected_end": "2026-12-01"}
+    with time_machine.travel(NOON + timedelta(days=9)):
+        response = owner_client.post(f"{page}release/", {"when": when} | seen)
+        assert response.status_code == 409
+        assert "is another since you looked" in text_of(response)
+        seen = fields(owner_client.get(f"{page}release/").content.decode())
+        assert owner_client.post(f"{page}release/", {"when": when} | seen).status_code == 302
+    number.refresh_from_db()
+    assert number.releases_on
+
+
+def test_undo_seen_before_it_cost_more_is_asked_again(owner_client, number, page, owner):
+    number.release(when="now", by=owner, at=NOON)
+    seen = fields(owner_client.get(f"{page}undo-release/").content.decode())
+    assert seen == {"expected_cost": "0"}
+    with time_machine.travel(NOON + timedelta(days=9)):
+        response = owner_client.post(f"{page}undo-release/", seen)
+        assert response.status_code == 409
+        assert "changed since you looked" in text_of(response)
+        assert PhoneNumber.objects.get().is_released
+        seen = fields(owner_client.get(f"{page}undo-release/").content.decode())
+        assert owner_client.post(f"{page}undo-release/", seen).status_code == 302
+    assert Charge.objects.latest("id").amount == int(seen["expected_cost"]) > 0
 
 
 # Cancel ----------------------------------------------------------------------------------------

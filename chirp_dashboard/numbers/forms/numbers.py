@@ -30,3 +30,8 @@ class ReleaseForm(forms.Form):
             "invalid_choice": "Choose the end of the period, or now.",
         },
     )
+    expected_end = forms.DateField(required=False)
+
+
+class UndoReleaseForm(forms.Form):
+    expected_cost = forms.IntegerField(required=False)

@@ -76,10 +76,11 @@ class Releases:
         )
 
     @transaction.atomic
-    def release(self, *, when, by, at):
+    def release(self, *, when, by, at, expected_end=None):
         """Give this number back at the end of the running period, or `when="now"`.
 
-        Raises ReleaseRefused for a locked, released, or (at period end) already releasing number.
+        Raises ReleaseRefused for a locked, released, or (at period end) already releasing number,
+        and when the period the person saw, which ends on `expected_end`, is no longer the running one.
         A period that has begun is owed; nothing that has been paid is refunded.
         """
         Standing.lock(self.organization)
@@ -87,6 +88,7 @@ class Releases:
         self._check_releasable(when)
         today = self.organization.local_date(at)
         rental = self.open_rental()
+        self._check_period_seen(rental, expected_end, on=today)
         if when == NOW:
             rental.charge_periods_begun(today, at=at)
             ends_on = min(today, rental.ends_on or today)  # the last day may have passed unswept
@@ -128,13 +130,14 @@ class Releases:
         )
 
     @transaction.atomic
-    def undo_release(self, *, by, at):
+    def undo_release(self, *, by, at, expected_cost=None):
         """Bring the number back with label and assignments, without a new purchase fee.
 
         A new rental at the old price starts today; days already paid for are not charged again, and
         the gap never is. Assignments to archived applications stay ended: returned in the
-        UndoPreview as `not_restored`. Raises ReleaseRefused, CreditLimitReached, or Refused when the
-        number is gone.
+        UndoPreview as `not_restored`. Raises ReleaseRefused, also when it no longer costs what the
+        person saw (`expected_cost`, minor unit), CreditLimitReached, or Refused when the number is
+        gone.
         """
         standing = Standing.lock(self.organization)
         self._lock_applications_to_restore()
@@ -142,6 +145,8 @@ class Releases:
         self._check_returnable(at=at)
         today = self.organization.local_date(at)
         undo = self.preview_undo(on=today)
+        if expected_cost not in {None, undo.cost}:
+            raise ReleaseRefused(f"What it costs to bring {self} back changed since you looked.")
         standing.check_purchase(undo.cost, on=today)
         carrier_named(self.carrier).take_back(self, at=at)
         released_at = self.released_at
@@ -181,6 +186,11 @@ class Releases:
             raise ReleaseRefused(
                 f"{self} is being released on {self.releases_on:%-d %b %Y} already."
             )
+
+    def _check_period_seen(self, rental, expected_end, *, on):
+        end = self.releases_on or rental.period_containing(on)[1]
+        if expected_end not in {None, end}:
+            raise ReleaseRefused(f"The running period of {self} is another since you looked.")
 
     def _check_returnable(self, *, at):
         if not self.is_released:

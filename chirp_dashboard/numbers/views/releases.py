@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from chirp_dashboard.numbers.drawing import long_day, span
-from chirp_dashboard.numbers.forms.numbers import ReleaseForm
+from chirp_dashboard.numbers.forms.numbers import ReleaseForm, UndoReleaseForm
 from chirp_dashboard.numbers.models.releasing import NOW, PERIOD_END, UNDO_FOR
 from chirp_dashboard.organizations.permissions import requires
 from chirp_dashboard.organizations.refusals import Refused
@@ -18,11 +18,11 @@ from .answers import address_of, ask_or_do, changed, find_number, question, refu
 def release(request, org, number):
     number = find_number(request, number)
     when = request.POST.get("when") or request.GET.get("when")
-    form = ReleaseForm({"when": when} if request.method == "POST" else None)
+    form = ReleaseForm(request.POST.dict() | {"when": when} if request.method == "POST" else None)
     if request.method != "POST" or not form.is_valid():
         return question(request, "release", number, {"form": form} | release_facts(request, number))
     try:
-        number.release(when=form.cleaned_data["when"], by=request.user, at=timezone.now())
+        number.release(**form.cleaned_data, by=request.user, at=timezone.now())
     except Refused as refusal:
         return refused(request, number, "Not released", refusal)
     if number.is_released:
@@ -66,10 +66,11 @@ def cancel_release(request, org, number):
 @requires("purchase_numbers")
 def undo_release(request, org, number):
     number = find_number(request, number)
-    if request.method != "POST":
+    form = UndoReleaseForm(request.POST)
+    if request.method != "POST" or not form.is_valid():
         return question(request, "undo_release", number, undo_facts(request, number))
     try:
-        undone = number.undo_release(by=request.user, at=timezone.now())
+        undone = number.undo_release(**form.cleaned_data, by=request.user, at=timezone.now())
     except Refused as refusal:
         return refused(request, number, "Not brought back", refusal)
     lost = ", ".join(application.name for application in undone.not_restored)

@@ -29,8 +29,8 @@ from .models.inventory import Capability
 from .models.phone_numbers import LIVE, UNLABELLED
 
 PAGE_SIZE = 50
-COUNTED_UP_TO = 10_000  # where an index alone counts, or all that is found is to be sorted
-FOUND_UP_TO = 2_000  # where every row found has to be looked at
+COUNTED_UP_TO = 10_000  # for tabs, from their indexes, and for what is to be sorted
+FOUND_UP_TO = 1_000  # for what a search or filter finds
 LONGEST_SEARCH = 80
 
 TABS = {
@@ -91,8 +91,6 @@ NONE = {  # what an empty tab says
     "releasing": ("No number is being released", "A release at the end of a period shows here."),
     "released": ("No number was released", "Released numbers show here and can be brought back."),
 }
-
-INDEXED = {"type", "application", "region", "locked"}  # each found by an index of its own
 
 
 # Search ---------------------------------------------------------------------------------------
@@ -309,10 +307,11 @@ class NumberList:
             rows = self._matching(wanted)
         return Counted(rows, up_to=self._counts_up_to(wanted))
 
-    def _counts_up_to(self, wanted):
-        confined = set(wanted.narrowing) | ({"application"} if self.slug else set())
-        is_indexed = len(confined) == 1 and confined <= INDEXED and not wanted.state
-        return COUNTED_UP_TO if is_indexed or wanted.order != "number" else FOUND_UP_TO
+    @staticmethod
+    def _counts_up_to(wanted):
+        """All that is to be sorted is counted; in order of number, as many as people want to know."""
+        is_whole = not wanted.narrowing
+        return COUNTED_UP_TO if is_whole or wanted.order != "number" else FOUND_UP_TO
 
     # Rows
 

@@ -60,6 +60,24 @@ CHECKS = [
         """,
     ),
     Check(
+        "I1",
+        "Stock is sold while it is owned, claimed while it is ordered",
+        """
+        SELECT stock.country || ' ' || stock.number || ': ' || status || ', '
+               || coalesce(owned.public_id, line.public_id, 'nobody has it')
+        FROM numbers_inventorynumber stock
+        LEFT JOIN numbers_phonenumber owned
+          ON owned.country = stock.country AND owned.number = stock.number
+         AND owned.state <> 'released' AND owned.carrier = 'stock'
+        LEFT JOIN numbers_orderline line
+          ON line.country = stock.country AND line.number = stock.number
+         AND line.state IN ('placed', 'ordered', 'unknown')
+        WHERE status = 'for_sale' AND coalesce(owned.id, line.id) IS NOT NULL
+           OR status = 'sold' AND owned.id IS NULL
+           OR status = 'claimed' AND line.id IS NULL
+        """,
+    ),
+    Check(
         "I2",
         "A rental period is charged once",
         """

@@ -9,6 +9,7 @@ from django.db import connection
 
 from chirp_dashboard.billing.models import Charge, Invoice, Payment, Rental
 from chirp_dashboard.numbers.books import check_books
+from chirp_dashboard.numbers.models import InventoryNumber
 
 from .conftest import NOON
 
@@ -74,6 +75,18 @@ def test_released_and_returned_numbers_balance(billed, owner):
     assert broken() == []
     billed.undo_release(by=owner, at=LATER + timedelta(hours=1))
     assert broken() == []
+
+
+@pytest.mark.parametrize("status", ["for_sale", "claimed"])
+def test_owned_number_that_is_not_sold_in_stock_is_named(billed, status):
+    InventoryNumber.objects.filter(number=billed.number).update(status=status)
+    assert_named("I1", billed.number, status, billed.public_id)
+
+
+@pytest.mark.parametrize("status", ["sold", "claimed"])
+def test_stock_that_nobody_has_is_named(stock, status):
+    InventoryNumber.objects.filter(number=stock[0].number).update(status=status)
+    assert_named("I1", stock[0].number, status)
 
 
 def test_empty_books_balance(db):

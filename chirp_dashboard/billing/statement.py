@@ -25,7 +25,7 @@ UNPAID = 6
 PAYMENTS = 6
 MONTHS = 12
 FEWEST_MONTHS = 6
-UNDER_WAY = ("placed", "authorised", "ordered")  # orders that may have charges and no receipt yet
+UNDER_WAY = ("placed", "authorised", "ordered", "stuck")  # may have charges and no receipt yet
 
 
 def sum_of(rows, amount):

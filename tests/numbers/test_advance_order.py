@@ -14,6 +14,7 @@ from chirp_dashboard.billing.models import (
     Standing,
     TestAuthorisation,
 )
+from chirp_dashboard.billing.statement import Statement
 from chirp_dashboard.numbers.carriers import CARRIERS, Answer, Outcome, StockCarrier
 from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.advancing import LEASE, POLL, SILENCE
@@ -290,6 +291,8 @@ def test_delivered_order_whose_authorisation_lapsed_is_for_the_operator(prepayin
     assert placed.state == "stuck"
     assert Payment.objects.get().state == "authorised"
     assert Standing.objects.get().balance == DUE
+    statement = Statement(prepaying, prepaying.local_date(at))
+    assert statement.not_invoiced == 0, "no invoice will ask for what the order's payment collects"
 
 
 def test_pending_line_is_delivered_when_the_carrier_has_it(carrier, stock, order):

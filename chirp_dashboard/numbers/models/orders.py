@@ -206,8 +206,8 @@ class Order(Advances, models.Model):
             models.Index(fields=["organization", "-id"], name="order_of_organization"),
             models.Index(
                 fields=["next_look_at"],
-                condition=Q(state__in=["placed", "authorised", "ordered"]),
-                name="order_open",
+                condition=Q(state__in=["placed", "authorised", "ordered", "stuck"]),
+                name="order_not_settled",
             ),
         ]
         ordering = ["-id"]

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from chirp_dashboard.billing.models import Standing
 from chirp_dashboard.numbers.books import check_books
-from chirp_dashboard.numbers.models import Assignment, Hold, PhoneNumber
+from chirp_dashboard.numbers.models import Assignment, Hold, Order, PhoneNumber
 from chirp_dashboard.organizations.models import Activity, Application
 
 from .conftest import NOON
@@ -91,6 +91,27 @@ def test_undo_does_not_assign_to_what_is_being_archived(shared, storefront, aler
     assert [each.application for each in Assignment.objects.open()] == [alerts]
     assert Application.objects.get(pk=storefront.pk).is_archived
     assert not check_books(at=NOON)
+
+
+def test_purchase_for_what_is_being_archived_is_refused(stock, storefront, organization, owner):
+    application = the(storefront)
+    with transaction.atomic():
+        Assignment.objects.archive(the(storefront), by=owner, at=NOON)
+        purchase = Meanwhile(
+            lambda: Order.objects.place(
+                organization,
+                person=owner,
+                numbers=[stock[0].key],
+                expected_total=127,
+                idempotency_key="key",
+                at=NOON,
+                application=application,
+            )
+        )
+        assert purchase.waits()
+    with pytest.raises(AssertionError, match="takes no live numbers"):
+        purchase.ends()
+    assert not Order.objects.exists()
 
 
 def test_undo_twice_at_once_brings_it_back_once(shared, owner):

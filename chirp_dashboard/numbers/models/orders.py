@@ -105,6 +105,7 @@ class OrderQuerySet(models.QuerySet):
             return
         if application.organization_id != organization.pk:
             raise Refused("That application belongs to another organization.")
+        application.lock()
         if application.is_archived or application.kind != Application.Kind.LIVE:
             raise Refused(f"{application} takes no live numbers. Choose another application.")
 

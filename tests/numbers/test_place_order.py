@@ -84,6 +84,14 @@ def test_sold_number_cannot_be_purchased(stock, organization, owner, rival):
     assert Charge.objects.filter(organization=rival).count() == 0
 
 
+def test_owned_number_put_up_for_sale_by_mistake_is_not_sold(stock, organization, owner, rival):
+    place(organization, owner, stock[0])
+    InventoryNumber.objects.update(status="for_sale")
+    with pytest.raises(QuoteChanged) as refusal:
+        place(rival, owner, stock[0])
+    assert refusal.value.lost == {stock[0].key: "just sold"}
+
+
 def test_one_lost_number_stops_the_whole_purchase(stock, organization, owner, rival):
     place(rival, owner, stock[0])
     with pytest.raises(QuoteChanged) as refusal:

@@ -36,12 +36,19 @@ class StockCarrier(Carrier):
         return free, {key: "just sold" for key in numbers if key not in free}
 
     def _locked(self, numbers):
-        """The rows of `numbers`, locked in the order of the index, so that two baskets never deadlock."""
+        """The rows of `numbers`, locked in the order of the index, so that two baskets never deadlock.
+
+        A number somebody owns is left out even if an operator put its row up for sale by mistake.
+        """
         inventory = apps.get_model("numbers", "InventoryNumber")
         statement = f"""
             SELECT {columns_of(inventory, "stock")} FROM numbers_inventorynumber stock
             WHERE (country, number) IN (
                 SELECT * FROM unnest(%(countries)s::text[], %(numbers)s::text[])
+            ) AND NOT EXISTS (
+                SELECT FROM numbers_phonenumber owned
+                WHERE owned.country = stock.country AND owned.number = stock.number
+                  AND owned.state <> 'released'
             )
             ORDER BY country, number
             FOR NO KEY UPDATE

@@ -54,9 +54,9 @@ def test_search_swaps_the_numbers_and_keeps_the_rest(visit, billing_person, bill
 def test_pages_of_numbers_turn_in_place_and_back(visit, billing_person, billed):
     page = visit(billing_person, path=OVERVIEW)
     first = page.locator("#per-number tbody tr").first.inner_text()
-    page.locator("#per-number").get_by_role("link", name="Older").click()
+    page.locator("#per-number").get_by_role("link", name="Next").click()
     expect(page.locator("#per-number")).not_to_contain_text(first)
-    page.locator("#per-number").get_by_role("link", name="Newer").click()
+    page.locator("#per-number").get_by_role("link", name="Previous").click()
     expect(page.locator("#per-number tbody tr").first).to_have_text(first, use_inner_text=True)
 
 
@@ -69,7 +69,7 @@ def test_everything_is_found_without_script(visit, billing_person, billed):
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Charges of {wanted.display}")
     page.get_by_role("link", name="Invoice 000001").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Invoice 000001")
-    page.locator("#lines").get_by_role("link", name="Older").click()
+    page.locator("#lines").get_by_role("link", name="Next").click()
     expect(page.locator("#lines tbody tr")).not_to_have_count(0)
 
 

@@ -20,6 +20,7 @@ from chirp_dashboard.billing.periods import (
     next_billing_date,
     prorate,
 )
+from chirp_dashboard.numbers.models import PhoneNumber
 
 from .conftest import noon, periods, rent
 
@@ -127,12 +128,38 @@ def test_half_a_cent_is_rounded_up(amount, days, of, expected):
 # PostgreSQL's own month arithmetic ------------------------------------------------------------
 
 
+def leased(organization, starts, *, months):
+    """`{id: start}` of a lease for each of `starts`; what they were charged is not looked at."""
+    numbers = PhoneNumber.objects.bulk_create(
+        PhoneNumber(
+            organization=organization,
+            country="US",
+            number=f"+1212{place:07}",
+            number_type="local",
+            rental_amount=100,
+            currency="USD",
+        )
+        for place, _ in enumerate(starts)
+    )
+    leases = Rental.objects.bulk_create(
+        Rental(
+            organization=organization,
+            phone_number=number,
+            amount=100,
+            currency="USD",
+            interval_months=months,
+            anchor=start,
+            starts_on=start,
+        )
+        for number, start in zip(numbers, starts, strict=True)
+    )
+    return {lease.pk: lease.starts_on for lease in leases}
+
+
 @pytest.mark.parametrize("starts", STARTS)
 @pytest.mark.parametrize("months", [3, 6, 12])
 def test_leases_of_fifty_years_fall_on_the_dates_of_the_calendar(organization, starts, months):
-    leases = {}
-    for start in starts:
-        leases[rent(organization, on=start, months=months, fee=None)[0].pk] = start
+    leases = leased(organization, starts, months=months)
     through = date(2101, 1, 15)
     with connection.cursor() as cursor:
         cursor.execute(LEASES_DUE, {"organization": organization.pk, "through": through})
@@ -148,7 +175,7 @@ def test_leases_of_fifty_years_fall_on_the_dates_of_the_calendar(organization, s
     ("days", "begin", "until"),
     [
         pytest.param([1, 28, 29, 30, 31], date(2099, 1, 31), date(2100, 4, 30), id="sample"),
-        pytest.param(range(1, 32), FIRST, date(2101, 1, 1), id="all", marks=pytest.mark.slow),
+        pytest.param([1, 29, 30, 31], FIRST, date(2101, 1, 1), id="all", marks=pytest.mark.slow),
     ],
 )
 def test_run_charges_the_periods_of_the_calendar(organization, days, begin, until):

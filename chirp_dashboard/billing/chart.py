@@ -33,6 +33,10 @@ class Chart:
     currency: str
 
     @property
+    def is_empty(self):
+        return not any(amount for _, amount in [*self.months, self.planned])
+
+    @property
     def top(self):
         """The end of the axis: the next 1, 2 or 5 times a power of ten above every bar."""
         highest = max([amount for _, amount in [*self.months, self.planned]] + [1])
@@ -47,7 +51,7 @@ class Chart:
     def grid(self):
         """`(y, words)` of the lines, from the highest down."""
         return [
-            (round(self.y(part), 1), money(part, self.currency))
+            (round(self.y(part), 1), money(part, self.currency).removesuffix(".00"))
             for part in (self.top, self.top // 2)
             if part
         ]

@@ -57,14 +57,14 @@ def short_day(value, *, on):
 
 
 def span(first, last):
-    """ "1 to 30 Nov 2026", for first and last day."""
+    """ "1–30 Nov 2026", for first and last day."""
     if first == last:
         return long_day(first)
     if first.year != last.year:
-        return f"{long_day(first)} to {long_day(last)}"
+        return f"{long_day(first)} – {long_day(last)}"
     if first.month != last.month:
-        return f"{first.day} {first:%b} to {long_day(last)}"
-    return f"{first.day} to {long_day(last)}"
+        return f"{first.day} {first:%b} – {long_day(last)}"
+    return f"{first.day}–{long_day(last)}"
 
 
 def rental_text(number):

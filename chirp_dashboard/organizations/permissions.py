@@ -44,8 +44,9 @@ NO_GRANTS = Grants(None)
 
 
 def roles_with(permission):
-    """The names of the roles that hold `permission`, strongest first: "Owner or Admin"."""
-    return " or ".join(role.label for role in Role if role in PERMISSIONS[permission])
+    """The names of the roles that hold `permission`, strongest first: "Owner, Admin or Billing"."""
+    *most, last = [role.label for role in Role if role in PERMISSIONS[permission]]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def requires(permission):

@@ -414,10 +414,10 @@ def test_typing_on_replaces_the_address_so_that_back_skips_letters(owner_client,
 def test_without_numbers_the_list_teaches_the_first_step(owner_client, viewer_client):
     words = text_of(owner_client.get(LIST))
     assert "No phone numbers yet" in words
-    assert "Purchase a number" in words
+    assert "Purchase Number" in words
     words = text_of(viewer_client.get(LIST))
     assert "An owner or admin of this organization can purchase the first one." in words
-    assert "Purchase a number" not in words
+    assert "Purchase Number" not in words
 
 
 def test_no_match_says_which_filter_to_drop(owner_client, mixed):

@@ -73,9 +73,9 @@ def test_tabs_filters_and_order_hold_together(visit, numbers, viewer):
 def test_pages_lead_there_and_back(visit, numbers, viewer):
     page = visit(viewer, path=LIST)
     first = page.locator("tbody tr").first.inner_text()
-    page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Next").click()
     expect(page.locator("tbody tr")).to_have_count(14)
-    page.get_by_role("link", name="Newer").click()
+    page.get_by_role("link", name="Previous").click()
     expect(page.locator("tbody tr")).to_have_count(50)
     assert page.locator("tbody tr").first.inner_text() == first
 

@@ -204,7 +204,7 @@ def test_preview_of_undo_says_what_it_costs_and_restores(owner_client, released,
     for word in (
         "Bring (212) 555-0142 back?", "assigned again to Storefront",
         "not assigned again to Alerts", "which is archived", "Purchase fee none",
-        "Rental 23 to 30 Nov 2026, paid already $0.00", "Added to your account $0.00",
+        "Rental 23–30 Nov 2026, paid already $0.00", "Added to your account $0.00",
         "From 1 Dec 2026 $1.00 a month",
     ):  # fmt: skip
         assert word in words
@@ -213,7 +213,7 @@ def test_preview_of_undo_says_what_it_costs_and_restores(owner_client, released,
 def test_undo_after_the_paid_days_costs_the_rest_of_the_period(owner_client, released, page):
     with time_machine.travel(NOON + timedelta(days=10)):
         words = text_of(owner_client.get(f"{page}undo-release/"))
-    assert "Rental 3 to 31 Dec 2026 $0.94" in words
+    assert "Rental 3–31 Dec 2026 $0.94" in words
 
 
 def test_undo_brings_number_and_assignment_back(owner_client, released, page):

@@ -45,7 +45,7 @@ def page_of(request, number, *, before=""):
 
 
 def days_of(period):
-    """A half-open period as people say it: "1 to 30 Nov 2026"."""
+    """A half-open period as people say it: "1–30 Nov 2026"."""
     start, end = period
     return span(start, end - timedelta(days=1))
 

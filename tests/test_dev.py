@@ -100,7 +100,7 @@ def dev(data_dir, port):
     eventually(lambda: not (data_dir / "postgres" / "data" / "postmaster.pid").exists())
 
 
-def eventually(true, *, seconds=30):
+def eventually(true, *, seconds=60):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "this never came true"

@@ -46,7 +46,7 @@ def status(job):
     return ProcrastinateJob.objects.get(pk=job).status
 
 
-def eventually(true, *, seconds=30):
+def eventually(true, *, seconds=60):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "this never came true"

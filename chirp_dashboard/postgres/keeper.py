@@ -53,8 +53,14 @@ class Keeper:
             started = time.monotonic()
             self.start()
             self.server.wait()
-            if not self.deserted and time.monotonic() - started < SOONEST_RESTART:
+            if self.predecessor_lingers():
+                time.sleep(0.3)
+            elif not self.deserted and time.monotonic() - started < SOONEST_RESTART:
                 os._exit(1)
+
+    def predecessor_lingers(self):
+        """Whether it would not start because processes of a killed server are still ending."""
+        return b"pre-existing shared memory block" in (self.home / "log").read_bytes()
 
     def start(self):
         with self.turn, (self.home / "log").open("w") as log:

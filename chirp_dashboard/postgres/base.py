@@ -1,3 +1,5 @@
+from functools import cache
+
 import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base, client
@@ -5,8 +7,9 @@ from django.db.backends.postgresql import base, client
 from .server import Server, ServerError
 
 
+@cache
 def embedded_server():
-    """The server of this checkout; tests have one of their own, which never waits for the disk."""
+    """The server of this process; tests have one of their own, which never waits for the disk."""
     name = "postgres-test" if settings.TESTING else "postgres"
     return Server(settings.DATA_DIR / name, durable=not settings.TESTING)
 

@@ -147,4 +147,7 @@ def row_of_application(request, number, slug):
     here = assigned.first()
     if here is None:
         return {"gone": number.public_id}
-    return {"row": [drawn(request, number, slug=slug)], "here": {"name": here.application.name, "slug": slug}}
+    return {
+        "row": [drawn(request, number, slug=slug)],
+        "here": {"name": here.application.name, "slug": slug},
+    }

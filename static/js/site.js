@@ -117,7 +117,8 @@
       dialog.setAttribute("aria-labelledby", heading.id);
     }
     if (!dialog.open) dialog.showModal();
-    const first = ["[data-focus], [autofocus]", "input:not([type=hidden]), select, textarea", ".button"];
+    // What loses something is never one Enter away.
+    const first = ["[data-focus], [autofocus]", "input:not([type=hidden]), select, textarea", ".button:not(.danger)"];
     const field = first.map((selector) => dialog.querySelector(selector)).find(Boolean);
     (field ?? dialog).focus();
   }

@@ -16,7 +16,9 @@ class ApplicationList:
         self.all = organization.applications.all()
         self.archived = query.get("state") == "archived"
         self.q = query.get("q", "").replace("\0", "").strip()[:120]
-        self.after, self.before = query.get("after", ""), query.get("before", "")
+        self.after, self.before = (
+            query.get(side, "").replace("\0", "") for side in ("after", "before")
+        )
 
     @cached_property
     def counts(self):
@@ -40,7 +42,7 @@ class ApplicationList:
     def _beside(self, slug, side):
         if not slug:
             return Q()
-        name = Subquery(self.all.filter(slug=slug.replace("\0", "")).values("name"))
+        name = Subquery(self.all.filter(slug=slug).values("name"))
         return Q(**{f"name__{side}": name}) | Q(name=name, **{f"slug__{side}": slug})
 
     @property

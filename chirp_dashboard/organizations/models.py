@@ -562,10 +562,12 @@ class Activity(models.Model):
     )
     at = models.DateTimeField()
     verb = models.CharField(max_length=40)
-    subject = models.CharField(max_length=64, help_text="Public id of what changed.")
-    subject_name = models.CharField(max_length=200)
+    subject = models.CharField(
+        max_length=254, help_text="Public id of what changed, or e-mail address of a person."
+    )
+    subject_name = models.CharField(max_length=254)
     actor_kind = models.CharField(max_length=6, choices=ActorKind)
-    actor_name = models.CharField(max_length=200)
+    actor_name = models.CharField(max_length=254)
     actor = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)

@@ -99,7 +99,7 @@ def counted(orders):
 
 def page_of(orders, *, after, before):
     """The orders next to the one named, newest first, and whether there are more that way."""
-    named = orders.filter(public_id=before or after).order_by().values("id")
+    named = orders.filter(public_id=(before or after).replace("\0", "")).order_by().values("id")
     if before:
         orders = orders.filter(id__gt=Subquery(named)).order_by("id")
     elif after:

@@ -1,0 +1,46 @@
+"""Nonsense in an address is answered with a page, never with a failure of ours."""
+
+import pytest
+from django.utils import timezone
+
+from chirp_dashboard.organizations.models import User
+from chirp_dashboard.organizations.permissions import Role
+
+NONSENSE = {
+    "nothing": "",
+    "nul": "a\0b",
+    "long": "x" * 10_000,
+    "emoji": "📞🏳️‍🌈",
+    "right to left": "مرحبا\u202e",
+    "other digits": "٣",
+    "huge number": "9" * 40,
+    "unknown id": "ph_" + "0" * 27,
+}
+QUERIES = {
+    "numbers/": "q state type region application sort after before",
+    "apps/storefront/numbers/": "q state type region sort after before",
+    "apps/storefront/numbers/assign/": "q number confirm",
+    "apps/": "q state after before",
+    "orders/": "after before",
+    "billing/": "q state invoices after before",
+    "billing/charges/": "number after before",
+    "numbers/purchase/local/": "country region place digits position can after before",
+    "numbers/purchase/": "number",
+    "numbers/purchase/quote/": "number",
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
+def test_no_query_breaks_a_page(owner_client, storefront, nonsense):
+    for path, names in QUERIES.items():
+        for name in names.split():
+            status = owner_client.get(f"/o/northwind/{path}", {name: nonsense}).status_code
+            assert status in {200, 302, 404, 422}, f"{path}?{name}= answers {status}"
+
+
+def test_a_person_may_have_the_longest_address(organization, operator):
+    address = f"{'a' * 64}@{'b' * 60}.{'c' * 60}.{'d' * 60}.example"[:254]
+    organization.admit(
+        User.objects.create_user(address, "irrelevant"), Role.OWNER, by=operator, at=timezone.now()
+    )
+    assert organization.activity.get().subject == address

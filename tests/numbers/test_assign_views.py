@@ -114,6 +114,16 @@ def test_refusal_says_why_and_shows_the_number_as_it_is(
     assert open_pairs() == [("+12125550142", "storefront")]
 
 
+@pytest.mark.parametrize("verb", ["assign", "move", "remove", "release"])
+def test_question_about_a_released_number_offers_to_undo(
+    owner_client, number, page, storefront, owner, verb
+):
+    number.release(when="now", by=owner, at=NOON)
+    words = text_of(owner_client.get(f"{page}{verb}/"))
+    assert "(212) 555-0142 was released" in words
+    assert "Undo release" in words
+
+
 @pytest.mark.parametrize("slug", ["", "rival-app", "no-such", "\x00"])
 def test_unknown_application_is_a_mistake_in_the_form(
     developer_client, number, page, rival_application, slug

@@ -44,3 +44,20 @@ def test_a_person_may_have_the_longest_address(organization, operator):
         User.objects.create_user(address, "irrelevant"), Role.OWNER, by=operator, at=timezone.now()
     )
     assert organization.activity.get().subject == address
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "said"),
+    [
+        ("apps/create/", {"name": "", "kind": "live"}, "Write a name."),
+        ("apps/create/", {"name": "x" * 121, "kind": "live"}, "A name has at most 120 characters."),
+        ("apps/storefront/settings/webhook/", {"url": ""}, "Write the address that events"),
+        ("apps/storefront/settings/webhook/", {"url": "none"}, "Write an address such as https://"),
+        ("settings/change/", {"name": "N", "currency": ""}, "Write the three letters"),
+        ("settings/change/", {"name": "N", "billing_day": "32"}, "Write a day from 1 to 31."),
+    ],
+)
+def test_a_mistake_is_answered_with_how_to_mend_it(owner_client, storefront, path, given, said):
+    response = owner_client.post(f"/o/northwind/{path}", given)
+    assert response.status_code == 422
+    assert said in response.content.decode()

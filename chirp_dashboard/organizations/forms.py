@@ -15,6 +15,7 @@ BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 RESERVED_SLUGS = frozenset({"create"})
 KEPT = "••••••••"
 """Stands in the form for a header value that is kept: secrets are never shown again."""
+THREE_LETTERS = "Write the three letters of a currency, such as USD."
 HEADERS_AT_MOST = 20
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]{1,1000}\Z")
@@ -41,7 +42,13 @@ class NameField(forms.CharField):
     """A name people read: any script and emoji, nothing that hides or turns the text around it."""
 
     def __init__(self, **options):
-        super().__init__(**{"max_length": 120, "label": "Name"} | options)
+        messages = {
+            "required": "Write a name.",
+            "max_length": "A name has at most %(limit_value)d characters.",
+        }
+        super().__init__(
+            **{"max_length": 120, "label": "Name", "error_messages": messages} | options
+        )
 
     def clean(self, value):
         name = super().clean(value)
@@ -108,6 +115,11 @@ class WebhookForm(forms.Form):
         widget=forms.URLInput(attrs={"autocomplete": "off", "placeholder": "https://"}),
         help_text="Where events are sent, by POST. It begins with https:// and is reachable from "
         "the internet.",
+        error_messages={
+            "required": "Write the address that events are sent to.",
+            "invalid": "Write an address such as https://example.com/hooks.",
+            "max_length": "An address has at most %(limit_value)d characters.",
+        },
     )
     events = forms.MultipleChoiceField(
         choices=WebhookEvent,
@@ -201,12 +213,16 @@ class OrganizationForm(forms.Form):
         max_length=3,
         widget=forms.TextInput(attrs={"autocapitalize": "characters", "spellcheck": "false"}),
         help_text="A code such as USD. Prices, charges and invoices are in it.",
+        error_messages=dict.fromkeys(("required", "max_length"), THREE_LETTERS),
     )
     time_zone = forms.ChoiceField(help_text="Days begin at midnight of this zone.")
     billing_day = forms.IntegerField(
         min_value=1,
         max_value=31,
         help_text="Day of the month, 1–31. In a shorter month it is the last day.",
+        error_messages=dict.fromkeys(
+            ("required", "invalid", "min_value", "max_value"), "Write a day from 1 to 31."
+        ),
     )
 
     def __init__(self, *args, organization, terms_are_fixed, **options):
@@ -221,7 +237,7 @@ class OrganizationForm(forms.Form):
     def clean_currency(self):
         currency = self.cleaned_data["currency"].upper()
         if not re.fullmatch("[A-Z]{3}", currency):
-            raise forms.ValidationError("Write the three letters of a currency, such as USD.")
+            raise forms.ValidationError(THREE_LETTERS)
         return currency
 
 

@@ -86,7 +86,7 @@ def test_settings_are_saved_in_place(visit, owner):
     page = visit(owner, path="/o/northwind/settings/")
     page.get_by_label("Name").fill("")
     page.get_by_role("button", name="Save settings").click()
-    expect(page.get_by_role("alert").filter(has_text="required")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Write a name.")).to_be_visible()
     page.get_by_label("Name").fill("Northwind Traders")
     page.get_by_label("Time zone").select_option("America/Chicago")
     page.get_by_role("button", name="Save settings").click()

@@ -73,6 +73,19 @@ def held_numbers(organization, person, count, *, at):
     return rows
 
 
+def make_ids_distinct():
+    """Orders and phone numbers get ids that nothing else has, so that the script can find them."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        for table, least in (("numbers_order", 10**7), ("numbers_phonenumber", 2 * 10**7)):
+            cursor.execute(
+                "SELECT setval(sequence, greatest(nextval(sequence), %s))"
+                " FROM pg_get_serial_sequence(%s, 'id') AS sequence",
+                [least, table],
+            )
+
+
 @contextmanager
 def statements_sent():
     """What the prepared cursors send meanwhile, with the parameters written in."""
@@ -103,6 +116,7 @@ class Bench:
         from chirp_dashboard.billing.models import Standing
         from chirp_dashboard.organizations.models import Organization, User
 
+        make_ids_distinct()
         self.at = timezone.now()
         slug = f"bench-{self.at:%H%M%S%f}"
         self.organization = Organization.objects.create(name="Bench", slug=slug)

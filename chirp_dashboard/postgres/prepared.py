@@ -6,9 +6,23 @@ PgBouncer in transaction mode this needs its `max_prepared_statements` (1.21 or 
 """
 
 from contextlib import contextmanager
+from functools import cache
 
 import psycopg
 from django.db import connection
+
+ON_REQUEST = 2**31 - 1  # as a threshold: prepare what is asked for, and nothing by its frequency
+
+
+def plan_once(connection, **signal):
+    """Let prepared statements be had, with one plan each; called for every new connection.
+
+    Django switches psycopg's prepared statements off. PostgreSQL, for its part, would plan ours again at
+    each execution, since it cannot know how long their arrays are.
+    """
+    connection.connection.prepare_threshold = ON_REQUEST
+    with connection.cursor() as cursor:
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
 
 
 class PreparedCursor(psycopg.Cursor):
@@ -25,6 +39,7 @@ def prepared_cursor():
         yield cursor
 
 
+@cache
 def columns_of(model, alias):
     """The columns of `model`, in the order `fetch` reads them, for a SELECT over the table `alias`."""
     return ", ".join(f'{alias}."{field.column}"' for field in model._meta.concrete_fields)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from itertools import count
 
 import psycopg
@@ -71,6 +72,14 @@ def held_numbers(organization, person, count, *, at):
         for row in rows
     )  # fmt: skip
     return rows
+
+
+def in_json(texts, literal):
+    """A JSON literal with its changing parts cut out and put together again by the server."""
+    json = literal[1]
+    for text, expression in texts.items():
+        json = json.replace(text, f"' || ({expression})::text || '")
+    return f"('{json}')"
 
 
 def make_ids_distinct():
@@ -185,7 +194,9 @@ class Bench:
                 statement = statement.replace(f"'{text}'", f"({expression})")
             statement = re.sub(rf"\b{order.pk}\b(?=::bigint)", ":order_id", statement)
             statement = re.sub(
-                rf"'\{{{number.pk}\}}'::int[248]\[\]", "ARRAY[:phone_number_id]", statement
+                r"'(\[\{.*?\}\])'",
+                partial(in_json, texts | {str(number.pk): ":phone_number_id"}),
+                statement,
             )
             yield statement + self._kept(statement)
 

@@ -1,6 +1,7 @@
 """Starting rentals: the contract, its purchase fee and its first period, in one statement."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import date
 
 from django.db import models
@@ -12,16 +13,16 @@ from chirp_dashboard.postgres.prepared import prepared_cursor
 # because the `balanced` trigger looks at whole statements.
 START = """
 WITH asked AS (
-    SELECT * FROM unnest(
-        %(phone_numbers)s::bigint[], %(amounts)s::bigint[], %(intervals)s::smallint[],
-        %(anchors)s::date[], %(starts)s::date[], %(ends)s::date[],
-        %(first_amounts)s::bigint[], %(fees)s::bigint[]
-    ) AS t (phone_number, amount, months, anchor, starts, ends, first_amount, fee)
+    SELECT * FROM jsonb_to_recordset(%(terms)s::jsonb) AS terms (
+        phone_number_id bigint, amount bigint, interval_months smallint, anchor date,
+        starts_on date, first_end date, first_amount bigint, fee bigint
+    )
 ),
 started AS (
     INSERT INTO billing_rental
         (organization_id, phone_number_id, amount, currency, interval_months, anchor, starts_on, created_at)
-    SELECT %(organization)s::bigint, phone_number, amount, %(currency)s::text, months, anchor, starts, %(at)s::timestamptz
+    SELECT %(organization)s::bigint, phone_number_id, amount, %(currency)s::text, interval_months,
+           anchor, starts_on, %(at)s::timestamptz
     FROM asked
     RETURNING id, phone_number_id
 ),
@@ -31,17 +32,18 @@ entry AS (
     RETURNING id
 ),
 owed AS (
-    SELECT 'rental' AS kind, started.id AS rental, phone_number, starts, ends, first_amount AS amount
-    FROM asked JOIN started ON started.phone_number_id = asked.phone_number
+    SELECT 'rental' AS kind, started.id AS rental, phone_number_id, starts_on AS starts,
+           first_end AS ends, first_amount AS amount
+    FROM asked JOIN started USING (phone_number_id)
     UNION ALL
-    SELECT 'purchase_fee', NULL, phone_number, NULL, NULL, fee FROM asked WHERE fee IS NOT NULL
+    SELECT 'purchase_fee', NULL, phone_number_id, NULL, NULL, fee FROM asked WHERE fee IS NOT NULL
 ),
 charged AS (
     INSERT INTO billing_charge
         (organization_id, entry_id, kind, rental_id, phone_number_id, order_id, "on",
          period_start, period_end, amount, currency, description, created_at)
-    SELECT %(organization)s::bigint, entry.id, kind, rental, phone_number, %(order)s::bigint, %(on)s::date,
-           starts, ends, amount, %(currency)s::text, %(description)s::text, %(at)s::timestamptz
+    SELECT %(organization)s::bigint, entry.id, kind, rental, phone_number_id, %(order)s::bigint,
+           %(on)s::date, starts, ends, amount, %(currency)s::text, %(description)s::text, %(at)s::timestamptz
     FROM owed, entry
 ),
 posted AS (
@@ -106,14 +108,7 @@ class StartsRentals(models.QuerySet):
                 {
                     "organization": organization.pk,
                     "currency": organization.currency,
-                    "phone_numbers": [t.phone_number_id for t in terms],
-                    "amounts": [t.amount for t in terms],
-                    "intervals": [t.interval_months for t in terms],
-                    "anchors": [t.anchor for t in terms],
-                    "starts": [t.starts_on for t in terms],
-                    "ends": [t.first_end for t in terms],
-                    "first_amounts": [t.first_amount for t in terms],
-                    "fees": [t.fee for t in terms],
+                    "terms": json.dumps([asdict(each) for each in terms], default=str),
                     "description": description,
                     "order": order and order.pk,
                     "on": on,

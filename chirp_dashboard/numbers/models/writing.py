@@ -1,13 +1,24 @@
 """Writing an order: its row, its lines, the reserved money and the activity row, in one statement."""
 
+import json
+
 from django.apps import apps
 
 from chirp_dashboard.organizations.models import Activity
 from chirp_dashboard.organizations.public_ids import public_id
 from chirp_dashboard.postgres.prepared import prepared_cursor
 
+from .inventory import NumberFacts
+
 WRITE = """
-WITH placed AS (
+WITH line AS (
+    SELECT * FROM jsonb_to_recordset(%(lines)s::jsonb) AS line (
+        public_id text, country text, number text, number_type text, region text, city text,
+        area_code text, capabilities text[], carrier text, purchase_fee bigint, rental bigint,
+        interval_months smallint, first_period_end date, first_rental bigint
+    )
+),
+placed AS (
     INSERT INTO numbers_order
         (public_id, organization_id, placed_by_id, placed_at, placed_on, application_id, gateway,
          total, currency, idempotency_key, state, reason, attempts, next_look_at, settled_at)
@@ -23,19 +34,12 @@ lined AS (
         (public_id, order_id, country, number, number_type, region, city, area_code, capabilities,
          carrier, purchase_fee, rental, interval_months, first_period_end, first_rental, state, reason)
     SELECT line.public_id, placed.id, country, number, number_type, region, city, area_code,
-           string_to_array(capabilities, ' '), carrier, fee, rental, months, first_end, first_rental,
-           'placed', ''
-    FROM placed, unnest(
-        %(lines)s::text[], %(countries)s::text[], %(numbers)s::text[], %(number_types)s::text[],
-        %(regions)s::text[], %(cities)s::text[], %(area_codes)s::text[], %(capabilities)s::text[],
-        %(carriers)s::text[], %(fees)s::bigint[], %(rentals)s::bigint[], %(months)s::smallint[],
-        %(first_ends)s::date[], %(first_rentals)s::bigint[]
-    ) AS line (public_id, country, number, number_type, region, city, area_code, capabilities,
-               carrier, fee, rental, months, first_end, first_rental)
+           capabilities, carrier, purchase_fee, rental, interval_months, first_period_end,
+           first_rental, 'placed', ''
+    FROM placed, line
 ),
 freed AS (
-    DELETE FROM numbers_hold hold USING unnest(%(countries)s::text[], %(numbers)s::text[])
-        AS line (country, number)
+    DELETE FROM numbers_hold hold USING line
     WHERE hold.country = line.country AND hold.number = line.number
 ),
 spent AS (
@@ -65,7 +69,7 @@ def write(order, quote, *, unsettled=0):
     """
     lines = _lines_of(order, quote)
     with prepared_cursor() as cursor:
-        cursor.execute(WRITE, _order_values(order, unsettled) | _line_values(lines))
+        cursor.execute(WRITE, _order_values(order, unsettled) | {"lines": _as_json(lines)})
         order.pk = cursor.fetchone()[0]
     order._state.adding, order._state.db = False, "default"
     return lines
@@ -110,21 +114,17 @@ def _order_values(order, unsettled):
     }
 
 
-def _line_values(lines):
-    return {
-        "lines": [line.public_id for line in lines],
-        "countries": [line.country for line in lines],
-        "numbers": [line.number for line in lines],
-        "number_types": [line.number_type for line in lines],
-        "regions": [line.region for line in lines],
-        "cities": [line.city for line in lines],
-        "area_codes": [line.area_code for line in lines],
-        # unnest() flattens nested arrays, so a line's capabilities travel as one text.
-        "capabilities": [" ".join(line.capabilities) for line in lines],
-        "carriers": [line.carrier for line in lines],
-        "fees": [line.purchase_fee for line in lines],
-        "rentals": [line.rental for line in lines],
-        "months": [line.interval_months for line in lines],
-        "first_ends": [line.first_period_end for line in lines],
-        "first_rentals": [line.first_rental for line in lines],
-    }
+LINE = (
+    "public_id",
+    *NumberFacts.FACTS,
+    "carrier",
+    "purchase_fee",
+    "rental",
+    "interval_months",
+    "first_period_end",
+    "first_rental",
+)
+
+
+def _as_json(lines):
+    return json.dumps([{name: getattr(line, name) for name in LINE} for line in lines], default=str)

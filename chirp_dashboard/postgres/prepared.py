@@ -7,6 +7,7 @@ PgBouncer in transaction mode this needs its `max_prepared_statements` (1.21 or 
 
 from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 
 import psycopg
 from django.db import connection
@@ -27,7 +28,11 @@ def plan_once(connection, **signal):
 
 class PreparedCursor(psycopg.Cursor):
     def execute(self, query, params=None, **options):
-        return super().execute(query, params, **(options | {"prepare": True}))
+        try:
+            return super().execute(query, params, **(options | {"prepare": True}))
+        finally:
+            # Django's query log reads what was sent here; psycopg leaves it empty when it is a name.
+            self._query = self._query or SimpleNamespace(query=query.encode())
 
 
 @contextmanager

@@ -28,12 +28,14 @@ class Ratio:
         return (
             f"{self.name}: {self.median:.2f} ({min(self.ratios):.2f}–{max(self.ratios):.2f}, "
             f"{len(self.ratios)} rounds), target {self.target}; "
-            f"{milliseconds(self.ours)} against {milliseconds(self.floor)}"
+            f"{middle(self.ours)} against {middle(self.floor)}"
         )
 
 
-def milliseconds(slices):
-    return f"{statistics.median(slices) * 1000:.2f} ms"
+def middle(slices):
+    """The median in words: "3.21 ms", "54.2 s"."""
+    seconds = statistics.median(slices)
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.2f} ms"
 
 
 def interleave(name, target, ours, floor, *, rounds=8):

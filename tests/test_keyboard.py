@@ -148,7 +148,7 @@ def remove(page):
     heard(page, "Removed from Storefront.")
     expect(page.locator("#dialog")).to_be_hidden()
     expect(page.get_by_role("row").filter(has_text=NUMBER)).to_have_count(0)
-    assert page.evaluate("document.activeElement !== document.body")
+    page.wait_for_function("document.activeElement !== document.body")
 
 
 def test_the_dialog_keeps_the_focus(visit, shop, owner, storefront):

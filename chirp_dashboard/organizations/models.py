@@ -131,6 +131,18 @@ class Organization(models.Model):
         help_text="In the minor unit (cents), per local day. Empty: none.",
     )
     gateway = models.CharField(max_length=20, default="account")
+    tax_rate = models.DecimalField(
+        max_digits=6,
+        decimal_places=3,
+        default=0,
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+        help_text="Per cent, added to what is billed. Zero: no tax line.",
+    )
+    billing_email = models.EmailField(
+        blank=True, help_text="Who hears of invoices. Empty: owners and people of billing."
+    )
+    billing_address = models.TextField(blank=True, max_length=500)
+    tax_id = models.CharField("tax number", blank=True, max_length=40)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -145,6 +157,9 @@ class Organization(models.Model):
             models.CheckConstraint(
                 condition=Q(daily_spend_cap=None) | Q(daily_spend_cap__gte=0),
                 name="organization_daily_spend_cap",
+            ),
+            models.CheckConstraint(
+                condition=Q(tax_rate__range=(0, 100)), name="organization_tax_rate"
             ),
         ]
         ordering = ["name"]
@@ -370,6 +385,9 @@ class Application(models.Model):
     kind = models.CharField(max_length=4, choices=Kind, default=Kind.LIVE)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    billing_paused_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Suspended since, because rent is unpaid."
+    )
 
     objects = ApplicationQuerySet.as_manager()
 
@@ -584,3 +602,40 @@ class Activity(models.Model):
 
     def __str__(self):
         return f"{self.actor_name} {self.verb} {self.subject_name}"
+
+
+class Mail(models.Model):
+    """One mail, written in the transaction of what it tells about and sent by the worker.
+
+    `key` says what it tells, so that the same thing is told once. At operators' when `organization`
+    is empty.
+    """
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, null=True, related_name="mails"
+    )
+    key = models.CharField(max_length=200, unique=True)
+    kind = models.CharField(max_length=40)
+    to = models.JSONField(default=list)
+    subject = models.CharField(max_length=200)
+    text = models.TextField()
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["next_try_at"], condition=Q(sent_at=None), name="mail_to_send"),
+            models.Index(fields=["organization", "-id"], name="mail_of_organization"),
+        ]
+        triggers = [
+            pgtrigger.ReadOnly(
+                name="written", exclude=["sent_at", "tries", "next_try_at", "error"]
+            ),
+            refuse("kept", pgtrigger.Delete | pgtrigger.Truncate),
+        ]
+
+    def __str__(self):
+        return self.subject

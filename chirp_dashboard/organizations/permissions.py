@@ -22,6 +22,7 @@ PAYERS = SPENDERS | {Role.BILLING}
 PERMISSIONS = {
     "view_numbers": EVERYONE,  # numbers, applications and prices
     "view_billing": PAYERS,  # charges, invoices, what is due
+    "manage_billing": PAYERS,  # cards, paying, billing address, calendar feeds
     "assign_numbers": BUILDERS,  # assign, move, remove, label
     "manage_webhooks": BUILDERS,
     "purchase_numbers": SPENDERS,  # hold, purchase, release, undo, lock

@@ -1,14 +1,28 @@
-from .books import Charge, Entry, Posting, Standing
+from .books import Account, Charge, Entry, Posting, Standing
+from .checks import BooksCheck, Reconciliation
+from .customers import Customer
+from .dunning import Dunning, DunningStep
+from .feeds import CalendarFeed
+from .inbox import InboxEvent
 from .invoices import Invoice, InvoiceLine, InvoiceSequence
 from .payments import Payment, PaymentEvent, TestAuthorisation
+from .price_changes import PriceChange, RentalPrice
 from .prices import NumberType, Price
+from .refunds import Refund, RefundEvent
 from .rentals import Rental
 from .runs import BillingRun
 
 __all__ = [
+    "Account",
     "BillingRun",
+    "BooksCheck",
+    "CalendarFeed",
     "Charge",
+    "Customer",
+    "Dunning",
+    "DunningStep",
     "Entry",
+    "InboxEvent",
     "Invoice",
     "InvoiceLine",
     "InvoiceSequence",
@@ -17,7 +31,12 @@ __all__ = [
     "PaymentEvent",
     "Posting",
     "Price",
+    "PriceChange",
+    "Reconciliation",
+    "Refund",
+    "RefundEvent",
     "Rental",
+    "RentalPrice",
     "Standing",
     "TestAuthorisation",
 ]

@@ -56,6 +56,8 @@ class Standing(models.Model):
     spent_on = models.DateField(null=True)
     spent = models.BigIntegerField(default=0, help_text="By purchases placed on `spent_on`.")
     closed_through = models.DateField(null=True, help_text="The last billing date invoiced.")
+    purchases_stopped_at = models.DateTimeField(null=True, help_text="Because rent is unpaid.")
+    suspended_at = models.DateTimeField(null=True, help_text="Because rent is unpaid.")
 
     class Meta:
         constraints = [
@@ -141,6 +143,7 @@ class Account(models.TextChoices):
     PURCHASE_FEES = "purchase_fees", "Revenue: purchase fees"
     RENTALS = "rentals", "Revenue: rentals"
     CREDITS = "credits", "Credits given"
+    TAX = "tax", "Tax to be passed on"
 
 
 class EntryManager(models.Manager):
@@ -178,6 +181,8 @@ class Entry(models.Model):
         RENTAL = "rental", "Rental"
         CREDIT = "credit", "Credit"
         PAYMENT = "payment", "Payment"
+        TAX = "tax", "Tax"
+        REFUND = "refund", "Refund"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="entries")
     kind = models.CharField(max_length=12, choices=Kind)

@@ -146,13 +146,18 @@ class Invoice(models.Model):
     class Kind(models.TextChoices):
         MONTHLY = "monthly", "Invoice"
         RECEIPT = "receipt", "Receipt"
+        ORDER = "order", "Invoice"  # of an order whose own payment collected nothing
+        CREDIT_NOTE = "credit_note", "Credit note"
 
     public_id = PublicIdField("inv")
     number = models.BigIntegerField(unique=True)
     organization = models.ForeignKey(
         Organization, on_delete=models.PROTECT, related_name="invoices"
     )
-    kind = models.CharField(max_length=8, choices=Kind, default=Kind.MONTHLY)
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.MONTHLY)
+    corrects = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, related_name="credit_notes"
+    )
     order = models.ForeignKey(
         "numbers.Order", on_delete=models.PROTECT, null=True, related_name="receipts"
     )
@@ -162,7 +167,12 @@ class Invoice(models.Model):
     seller = models.JSONField(default=dict)
     buyer = models.JSONField(default=dict)
     currency = models.CharField(max_length=3)
+    tax_rate = models.DecimalField(max_digits=6, decimal_places=3, default=0)
+    tax = models.BigIntegerField(default=0, help_text="Part of the total, in the minor unit.")
     total = models.BigIntegerField()
+    sums = models.JSONField(
+        default=list, help_text="Its lines by number type and kind: type, kind, count, amount."
+    )
     line_count = models.PositiveIntegerField()
     paid = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()
@@ -176,10 +186,10 @@ class Invoice(models.Model):
                 condition=Q(kind="monthly"),
                 name="invoice_once_per_billing_date",
             ),
-            models.UniqueConstraint(
-                fields=["order"],
-                condition=Q(kind="receipt"),
-                name="invoice_receipt_once",
+            models.CheckConstraint(
+                condition=Q(kind="credit_note", corrects__isnull=False, total__lte=0)
+                | (~Q(kind="credit_note") & Q(corrects=None)),
+                name="invoice_credit_note",
             ),
         ]
         indexes = [

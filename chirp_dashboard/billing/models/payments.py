@@ -84,6 +84,7 @@ class Payment(models.Model):
     class State(models.TextChoices):
         CREATED = "created", "Not sent yet"
         UNKNOWN = "unknown", "Being checked"
+        ACTION_REQUIRED = "action_required", "Waits for confirmation by the customer"
         AUTHORISED = "authorised", "Authorised"
         CAPTURED = "captured", "Collected"
         VOIDED = "voided", "Voided"
@@ -112,7 +113,19 @@ class Payment(models.Model):
     amount = models.BigIntegerField(help_text="Asked for, in the minor unit.")
     captured = models.BigIntegerField(default=0, help_text="Collected, in the minor unit.")
     currency = models.CharField(max_length=3)
-    state = models.CharField(max_length=10, choices=State, default=State.CREATED)
+    refunded = models.BigIntegerField(
+        default=0, help_text="Given back or being given back, in the minor unit."
+    )
+    state = models.CharField(max_length=16, choices=State, default=State.CREATED)
+    gateway_id = models.CharField(
+        max_length=120, blank=True, help_text="What the gateway calls it."
+    )
+    tries = models.PositiveSmallIntegerField(
+        default=0, help_text="Definite answers that allowed another attempt; part of the key."
+    )
+    next_look_at = models.DateTimeField(null=True)
+    action_url = models.TextField(blank=True, help_text="Where the customer confirms it.")
+    decline_code = models.CharField(max_length=60, blank=True)
     received_on = models.DateField(null=True)
     note = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -126,8 +139,30 @@ class Payment(models.Model):
                 condition=Q(captured__gte=0) & Q(captured__lte=F("amount")),
                 name="payment_captured_within_amount",
             ),
+            models.CheckConstraint(
+                condition=Q(refunded__gte=0) & Q(refunded__lte=F("captured")),
+                name="payment_refunded_within_captured",
+            ),
+            models.UniqueConstraint(
+                fields=["organization"],
+                condition=Q(
+                    invoice__isnull=False,
+                    state__in=["created", "unknown", "action_required", "authorised"],
+                ),
+                name="payment_collects_once_at_a_time",
+            ),
         ]
-        indexes = [models.Index(fields=["organization", "-id"], name="payment_of_organization")]
+        indexes = [
+            models.Index(fields=["organization", "-id"], name="payment_of_organization"),
+            models.Index(
+                fields=["next_look_at"],
+                condition=Q(state__in=["created", "unknown", "action_required"]),
+                name="payment_to_look_at",
+            ),
+            models.Index(
+                fields=["gateway_id"], condition=~Q(gateway_id=""), name="payment_at_gateway"
+            ),
+        ]
 
     def __str__(self):
         return self.public_id
@@ -188,8 +223,8 @@ class PaymentEvent(models.Model):
     """One transition of a payment."""
 
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="events")
-    from_state = models.CharField(max_length=10)
-    to_state = models.CharField(max_length=10)
+    from_state = models.CharField(max_length=16)
+    to_state = models.CharField(max_length=16)
     detail = models.CharField(max_length=200, blank=True)
     at = models.DateTimeField()
 

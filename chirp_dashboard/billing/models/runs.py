@@ -296,7 +296,13 @@ class BillingRun(models.Model):
     charges = models.PositiveIntegerField(default=0)
     amount = models.BigIntegerField(default=0)
     invoices = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(
+        default=0, help_text="Due periods that somebody else had charged already."
+    )
     failures = models.JSONField(default=list)
+    alarms = models.JSONField(
+        default=list, help_text="Organizations that were due and got nothing."
+    )
 
     objects = BillingRunManager()
 

@@ -42,6 +42,7 @@ def organization_fields(organization, **changes):
         "currency": organization.currency,
         "time_zone": organization.time_zone,
         "billing_day": organization.billing_day,
+        "tax_rate": "0",
         "credit_limit": "",
         "daily_spend_cap": "",
     } | changes
@@ -133,6 +134,7 @@ def test_operator_adds_an_organization(operator_client):
         "currency": "EUR",
         "time_zone": "Europe/Berlin",
         "billing_day": "31",
+        "tax_rate": "0",
         "credit_limit": "100000",
         "daily_spend_cap": "",
     }

@@ -237,6 +237,9 @@ EMAIL_USE_TLS = EMAIL_PORT == 587
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env_text("EMAIL_FROM", "Phone numbers <numbers@localhost>")
 
+# Who operates this deployment and hears its alarms.
+OPERATOR_EMAILS = env_list("OPERATOR_EMAILS")
+
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
@@ -290,6 +293,9 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 SELLER_NAME = env_text("SELLER_NAME", "Phone numbers")
 SELLER_ADDRESS = env_text("SELLER_ADDRESS").replace("\\n", "\n")
 SELLER_BANK = env_text("SELLER_BANK").replace("\\n", "\n")
+
+SELLER_TAX_ID = env_text("SELLER_TAX_ID")
+TAX_NAME = env_text("TAX_NAME", "Tax")  # of the tax line: VAT, Sales tax, GST
 
 # Only outside production: the demo's sign-in password; made up and kept in DATA_DIR when unset.
 DEMO_PASSWORD = env_text("DEMO_PASSWORD")

@@ -1,10 +1,10 @@
 from django.urls import path
 
-from . import views
+from .views import invoices, overview
 
 app_name = "billing"
 urlpatterns = [
-    path("", views.overview, name="overview"),
-    path("charges/", views.charges, name="charges"),
-    path("invoices/<slug:invoice>/", views.invoice, name="invoice"),
+    path("", overview.overview, name="overview"),
+    path("charges/", overview.charges, name="charges"),
+    path("invoices/<slug:invoice>/", invoices.invoice, name="invoice"),
 ]

@@ -4,6 +4,7 @@ import zoneinfo
 from urllib.parse import urlsplit
 
 import pgtrigger
+from django.conf import settings
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.expressions import ArraySubquery
@@ -12,6 +13,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import IntegrityError, models, transaction
 from django.db.models import Case, OuterRef, Q, Subquery, When
 from django.db.models.functions import JSONObject, Lower
+from django.template.loader import render_to_string
 from django.utils import timezone
 
 from .permissions import GRANTS, PERMISSIONS, Role
@@ -178,6 +180,13 @@ class Organization(models.Model):
     def lock(self):
         """Hold this organization's row until the transaction ends; every verb that spends takes it first."""
         self.refresh_from_db(from_queryset=Organization.objects.select_for_update(no_key=True))
+
+    def billing_recipients(self):
+        """The addresses that hear of invoices and payments."""
+        if self.billing_email:
+            return [self.billing_email]
+        people = self.memberships.filter(role__in=[Role.OWNER, Role.BILLING], user__is_active=True)
+        return sorted(people.values_list("user__email", flat=True))
 
     def terms_are_fixed(self):
         """Whether anything was ever ordered, rented or charged in its terms."""
@@ -604,6 +613,27 @@ class Activity(models.Model):
         return f"{self.actor_name} {self.verb} {self.subject_name}"
 
 
+class MailQuerySet(models.QuerySet):
+    def write(self, organization, kind, *, key, at, to=None, **context):
+        """Write the mail `templates/mail/<kind>.txt` in the caller's transaction; None if told before.
+
+        Its first line is the subject. `to` is who gets it, else the organization's people of billing.
+        """
+        context |= {"organization": organization, "base_url": settings.BASE_URL}
+        subject, _, text = render_to_string(f"mail/{kind}.txt", context).partition("\n")
+        mail = self.model(
+            organization=organization, key=key, kind=kind, subject=subject[:200], text=text.strip() + "\n",
+            to=organization.billing_recipients() if to is None else to,
+            created_at=at, next_try_at=at,
+        )  # fmt: skip
+        written = self.bulk_create([mail], ignore_conflicts=True)
+        return self.filter(key=key, created_at=at).first() if written else None
+
+    def alarm(self, kind, *, key, at, **context):
+        """Write a mail to whoever operates this deployment."""
+        return self.write(None, kind, key=key, at=at, to=settings.OPERATOR_EMAILS, **context)
+
+
 class Mail(models.Model):
     """One mail, written in the transaction of what it tells about and sent by the worker.
 
@@ -624,6 +654,8 @@ class Mail(models.Model):
     tries = models.PositiveSmallIntegerField(default=0)
     next_try_at = models.DateTimeField(null=True)
     error = models.CharField(max_length=200, blank=True)
+
+    objects = MailQuerySet.as_manager()
 
     class Meta:
         indexes = [

@@ -14,12 +14,20 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """`state` is what the gateway says of the payment: authorised, captured, voided, declined, missing."""
+    """`state` is what the gateway says of it.
+
+    Of a payment: authorised, captured, voided, declined, action_required, missing; of a refund:
+    refunded, failed, pending, missing. `action_url` is where the customer confirms a payment; `code`
+    the gateway's own word for a refusal; `gateway_id` what it calls the object.
+    """
 
     outcome: Outcome
     reason: str = ""
     state: str = ""
     captured: int = 0
+    gateway_id: str = ""
+    action_url: str = ""
+    code: str = ""
 
 
 class Gateway:
@@ -30,6 +38,8 @@ class Gateway:
 
     name = ""
     collects_orders = False  # an order is paid by a payment of its own, not by the next invoice
+    collects_invoices = False  # asks for unpaid invoices by itself
+    saves_cards = False  # the customer saves and changes one at the gateway
     collects_no_money = False  # pretends to; refused in production
     terms_days = 0  # from the issue of a monthly invoice to the day it is due
 
@@ -48,3 +58,23 @@ class Gateway:
     def look_up(self, payment):
         """What the gateway knows of our reference. Returns an Answer with `state`."""
         raise NotImplementedError
+
+    def collect(self, payment):
+        """Collect `payment.amount` for `payment.invoice` from the saved card. Returns an Answer."""
+        raise NotImplementedError
+
+    def refund(self, refund):
+        """Give `refund.amount` of `refund.payment` back. Returns an Answer."""
+        raise NotImplementedError
+
+    def look_up_refund(self, refund):
+        """What the gateway knows of our reference. Returns an Answer with `state`."""
+        raise NotImplementedError
+
+    def minimum(self, currency):
+        """The smallest sum it collects, in the minor unit; less joins the next invoice."""
+        return 0
+
+    def can_collect(self, organization):
+        """Is there a card to collect from? Asks nobody."""
+        return True

@@ -186,6 +186,10 @@ class Order(Advances, models.Model):
     )
     gateway = models.CharField(max_length=20)
     total = models.BigIntegerField()
+    tax_rate = models.DecimalField(
+        max_digits=6, decimal_places=3, default=0, db_default=0,
+        help_text="Per cent, as it was quoted; the tax is part of the total.",
+    )  # fmt: skip
     currency = models.CharField(max_length=3)
     idempotency_key = models.CharField(max_length=80)
     state = models.CharField(max_length=16, choices=State, default=State.PLACED)

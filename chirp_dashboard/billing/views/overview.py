@@ -1,15 +1,12 @@
-from django.conf import settings
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 from django_htmx.http import trigger_client_event
 
+from chirp_dashboard.billing import lists
+from chirp_dashboard.billing.chart import Chart
+from chirp_dashboard.billing.statement import Statement
 from chirp_dashboard.organizations.permissions import requires
-
-from . import lists
-from .chart import Chart
-from .gateways import gateway_for
-from .statement import Statement, shown
 
 
 @require_GET
@@ -48,19 +45,4 @@ def charges(request, org):
         number = get_object_or_404(organization.phone_numbers, public_id=wanted.replace("\0", ""))
     context = {"list": lists.Ledger(organization, number, request.GET), "number": number}
     template = "billing/_ledger.html" if request.htmx else "billing/charges.html"
-    return render(request, template, context)
-
-
-@require_GET
-@requires("view_billing")
-def invoice(request, org, invoice):
-    organization = request.organization
-    invoice = get_object_or_404(organization.invoices.select_related("order"), public_id=invoice)
-    context = {
-        "invoice": shown(invoice, organization, organization.local_date(timezone.now())),
-        "is_paid_by_transfer": not gateway_for(organization).collects_orders,
-        "bank": settings.SELLER_BANK,
-        "list": lists.Lines(invoice, request.GET),
-    }
-    template = "billing/_lines.html" if request.htmx else "billing/invoice.html"
     return render(request, template, context)

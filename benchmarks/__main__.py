@@ -12,6 +12,7 @@ BENCHMARKS = {
     "r1": "benchmarks.r1_purchase_transaction",
     "r2": "benchmarks.r2_purchases_over_http",
     "r3": "benchmarks.r3_monthly_run",
+    "r3-at-once": "benchmarks.r3_runs_at_once",
     "r4": "benchmarks.r4_list_page",
 }
 

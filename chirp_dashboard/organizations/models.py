@@ -1,6 +1,7 @@
 """Who: people, organizations, their memberships and applications, and the record of what they did."""
 
 import zoneinfo
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pgtrigger
@@ -97,6 +98,14 @@ class User(AbstractUser):
         return str(self)
 
     get_short_name = get_full_name
+
+
+def plain(values):
+    """`values` as JSON can hold them: decimals in words."""
+    return {
+        name: str(value.normalize()) if isinstance(value, Decimal) else value
+        for name, value in values.items()
+    }
 
 
 class TermsFixed(Refused):
@@ -213,7 +222,7 @@ class Organization(models.Model):
             self.holds.all().delete()  # at prices of the currency before
         Activity.objects.record(
             self, "settings_changed", subject=self.slug, by=by, at=at,
-            before=before, after={name: changes[name] for name in before},
+            before=plain(before), after=plain({name: changes[name] for name in before}),
         )  # fmt: skip
 
     @transaction.atomic

@@ -342,3 +342,15 @@ def test_a_count_ends_at_its_cap(db):
     Organization.objects.bulk_create(Organization(name="x", slug=f"x-{n}") for n in range(3))
     assert CappedPaginator(Organization.objects.all(), 50).count == 3
     assert f"LIMIT {COUNTED_TO}" in str(Organization.objects.all().order_by()[:COUNTED_TO].query)
+
+
+def test_operator_sets_a_tax_rate_with_a_trace(operator_client, organization):
+    fields = (
+        organization_fields(organization, tax_rate="8.875")
+        | membership_rows()
+        | no_inline("applications")
+    )
+    operator_client.post(f"{HOME}organization/{organization.pk}/change/", fields)
+    organization.refresh_from_db()
+    assert str(organization.tax_rate) == "8.875"
+    assert organization.activity.get(verb="settings_changed").after["tax_rate"] == "8.875"

@@ -2,10 +2,11 @@
 
 import pgtrigger
 from django.db import connection, models, transaction
-from django.db.models import F, Q, Sum
+from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from chirp_dashboard.billing.periods import next_billing_date
+from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Organization
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.organizations.templatetags.ui import money
@@ -100,16 +101,24 @@ class Standing(models.Model):
         self.closed_through = billing_date
         self.save(update_fields=["closed_through"])
 
+    def owed(self):
+        """The balance, and the tax that invoices will add to what was charged since the last."""
+        if not self.organization.tax_rate:
+            return self.balance
+        return self.balance + tax_on(
+            Charge.objects.uninvoiced(self).total(), self.organization.tax_rate
+        )
+
     def spent_so_far(self, on):
         return self.spent if self.spent_on == on else 0
 
     def check_purchase(self, total, *, on):
-        """Refuse a purchase of `total` that passes the credit limit or the daily cap.
+        """Refuse a purchase of `total`, tax included, that passes the credit limit or the daily cap.
 
         Free purchases pass. Call under `lock()`.
         """
         limit, cap = self.organization.credit_limit, self.organization.daily_spend_cap
-        if total and limit is not None and self.balance + self.unsettled + total > limit:
+        if total and limit is not None and self.owed() + self.unsettled + total > limit:
             raise CreditLimitReached(
                 "This purchase would pass your organization's credit limit. "
                 "Nothing was purchased. Pay an open invoice or ask for a higher limit."
@@ -238,6 +247,24 @@ class ChargeQuerySet(models.QuerySet):
         return self.uninvoiced(standing).filter(
             Q(billing_date__lte=billing_date) | Q(billing_date=None, on__lt=billing_date)
         )
+
+    def sums(self):
+        """What they come to by number type and kind, as an invoice keeps it."""
+        groups = (
+            self.order_by()
+            .values("kind", type=F("phone_number__number_type"))
+            .annotate(count=Count("pk"), sum=Sum("amount"))
+            .order_by("type", "kind")
+        )
+        return [
+            {
+                "type": group["type"] or "",
+                "kind": group["kind"],
+                "count": group["count"],
+                "amount": int(group["sum"]),
+            }
+            for group in groups
+        ]
 
     def total(self):
         return self.aggregate(total=Sum("amount", default=0))["total"]

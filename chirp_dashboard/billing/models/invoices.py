@@ -4,14 +4,22 @@ from datetime import timedelta
 
 import pgtrigger
 from django.conf import settings
-from django.db import connection, models
-from django.db.models import Count, F, Q, Sum
+from django.db import connection, models, transaction
+from django.db.models import F, Q, Sum
 
 from chirp_dashboard.billing.gateways import gateway_for
-from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Actor, Organization, refuse
+from chirp_dashboard.billing.tax import tax_on
+from chirp_dashboard.organizations.models import (
+    INSERT_ONLY,
+    Activity,
+    Actor,
+    Mail,
+    Organization,
+    refuse,
+)
 from chirp_dashboard.organizations.public_ids import PublicIdField
 
-from .books import Charge, take_id
+from .books import Account, Charge, Entry, Standing, take_id
 
 SYSTEM = Actor.system("billing run")
 
@@ -51,8 +59,9 @@ class InvoiceQuerySet(models.QuerySet):
         terms = timedelta(days=gateway_for(organization).terms_days)
         issued_on = organization.local_date(at)
         invoice = self._write(
-            organization,
+            standing,
             charges,
+            tax_rate=organization.tax_rate,
             billing_date=billing_date,
             issued_on=issued_on,
             due_on=issued_on + terms,
@@ -60,67 +69,96 @@ class InvoiceQuerySet(models.QuerySet):
         )
         standing.close(billing_date)
         if invoice:
-            self.apply_money(organization)
-            invoice.refresh_from_db(fields=["paid"])
+            invoice.collect_unused_money()
+            invoice.tell("invoice_issued")
         return invoice
 
     def issue_receipt(self, order, *, captured, at):
         """The receipt of an order that its own payment collected: one line per charge, paid.
 
-        Raises BooksDisagree when the order's charges are not what was collected. Call under
-        `Standing.lock()`.
+        Raises BooksDisagree when the order's charges and their tax are not what was collected. Call
+        under `Standing.lock()`.
         """
-        organization = order.organization
         charges = Charge.objects.filter(order=order, invoice_line=None)
-        if (total := charges.total()) != captured:
-            raise BooksDisagree(f"{order}: {captured} was collected for charges of {total}.")
-        today = organization.local_date(at)
+        asked = order.with_tax(charges.total())
+        if asked != captured:
+            raise BooksDisagree(f"{order}: {captured} was collected for charges of {asked}.")
+        return self._write_for(order, charges, kind=Invoice.Kind.RECEIPT, paid=captured, at=at)
+
+    @transaction.atomic
+    def issue_for_order(self, order, *, at):
+        """The unpaid invoice of a delivered order whose own payment collects nothing; due today.
+
+        None where no charge of the order is left to ask for.
+        """
+        Standing.lock(order.organization)
+        charges = Charge.objects.filter(order=order, invoice_line=None)
+        invoice = self._write_for(order, charges, kind=Invoice.Kind.ORDER, at=at)
+        if invoice:
+            invoice.collect_unused_money()
+            invoice.tell("invoice_issued")
+        return invoice
+
+    def _write_for(self, order, charges, *, at, **facts):
+        standing = Standing.lock(order.organization)
+        today = standing.organization.local_date(at)
         return self._write(
-            organization,
+            standing,
             charges,
-            kind=Invoice.Kind.RECEIPT,
             order=order,
+            tax_rate=order.tax_rate,
             billing_date=today,
             issued_on=today,
             due_on=today,
-            paid=captured,
             created_at=at,
+            **facts,
         )
 
-    def _write(self, organization, charges, **facts):
-        """Write the lines, then the invoice, so that the sequence is locked for a moment only."""
-        sums = charges.aggregate(count=Count("pk"), total=Sum("amount", default=0))
-        if not sums["count"]:
+    def _write(self, standing, charges, *, tax=None, by=SYSTEM, **facts):
+        """Write the lines, then the invoice, so that the sequence is locked for a moment only.
+
+        Its tax, at `tax_rate` on the sum of its charges unless `tax` says another, is posted with it.
+        """
+        organization = standing.organization
+        sums = charges.sums()
+        if not sums:
             return None
+        count, net = (sum(group[key] for group in sums) for key in ("count", "amount"))
+        tax = tax_on(net, facts["tax_rate"]) if tax is None else tax
         pk = take_id(self.model)
-        if InvoiceLine.objects.write(pk, charges) != sums["count"]:
+        if InvoiceLine.objects.write(pk, charges) != count:
             raise BooksDisagree(f"{organization}: the charges changed while they were invoiced.")
         invoice = self.create(
             pk=pk,
             number=InvoiceSequence.take(),
             organization=organization,
-            seller={"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS},
-            buyer={"name": organization.name},
+            seller=seller(),
+            buyer=buyer(organization),
             currency=organization.currency,
-            total=sums["total"],
-            line_count=sums["count"],
-            **{"paid": min(sums["total"], 0)} | facts,
+            tax=tax,
+            total=net + tax,
+            sums=sums,
+            line_count=count,
+            **{"paid": min(net + tax, 0)} | facts,
         )
+        invoice.post_tax(standing)
         Activity.objects.record(
-            organization, "issued", subject=invoice, by=SYSTEM, at=invoice.created_at,
+            organization, "issued", subject=invoice, by=by, at=invoice.created_at,
             after={"total": invoice.total, "due_on": str(invoice.due_on)},
         )  # fmt: skip
         return invoice
 
-    def apply_money(self, organization):
-        """Apply money that is not used yet to the oldest unpaid invoices; returns those it paid.
+    def apply_money(self, organization, *, first=None):
+        """Apply money that is not used yet to unpaid invoices; returns those it paid.
 
-        Not used yet: what was collected, and what invoices below zero gave back, less what invoices
-        were paid. Call under `Standing.lock()`.
+        To `first` if given, then to the oldest. Not used yet: what was collected and not given back,
+        and what invoices below zero gave back, less what invoices were paid. Call under
+        `Standing.lock()`.
         """
         left = self.unused_money(organization)
+        unpaid = list(self.filter(organization=organization).unpaid()) if left > 0 else []
         paid = []
-        for invoice in self.filter(organization=organization).unpaid() if left > 0 else []:
+        for invoice in sorted(unpaid, key=lambda invoice: invoice != first):
             part = min(left, invoice.due)
             invoice.paid += part
             invoice.save(update_fields=["paid"])
@@ -131,9 +169,31 @@ class InvoiceQuerySet(models.QuerySet):
         return paid
 
     def unused_money(self, organization):
-        collected = organization.payments.aggregate(sum=Sum("captured", default=0))["sum"]
+        """What was collected and neither given back nor used to pay an invoice."""
+        collected = organization.payments.aggregate(
+            sum=Sum(F("captured") - F("refunded"), default=0)
+        )["sum"]
         used = self.filter(organization=organization).aggregate(sum=Sum("paid", default=0))["sum"]
         return collected - used
+
+
+def seller():
+    """Who asks for the money, as it stands on an invoice for ever."""
+    return {
+        "name": settings.SELLER_NAME,
+        "address": settings.SELLER_ADDRESS,
+        "tax_id": settings.SELLER_TAX_ID,
+        "tax_name": settings.TAX_NAME,
+    }
+
+
+def buyer(organization):
+    """Who owes the money, as it stands on an invoice for ever."""
+    return {
+        "name": organization.name,
+        "address": organization.billing_address,
+        "tax_id": organization.tax_id,
+    }
 
 
 class Invoice(models.Model):
@@ -209,6 +269,10 @@ class Invoice(models.Model):
         return f"{self.get_kind_display()} {self.number:06d}"
 
     @property
+    def net(self):
+        return self.total - self.tax
+
+    @property
     def due(self):
         return self.total - self.paid
 
@@ -220,6 +284,29 @@ class Invoice(models.Model):
     def transfer_reference(self):
         """What to write on a transfer that pays it, so that it is found again."""
         return f"{self.organization.slug} {self.number:06d}"
+
+    def post_tax(self, standing):
+        """Add its tax to what the organization owes; its charges are in the books already."""
+        if self.tax:
+            Entry.objects.post(
+                standing, Entry.Kind.TAX, self.tax,
+                against=Account.TAX, at=self.created_at, description=self.public_id,
+            )  # fmt: skip
+
+    def collect_unused_money(self):
+        """Let money received before pay the oldest unpaid invoices, perhaps this one."""
+        Invoice.objects.apply_money(self.organization)
+        self.refresh_from_db(fields=["paid"])
+
+    def tell(self, kind):
+        """Write the mail about this invoice, in the transaction that issues it."""
+        Mail.objects.write(
+            self.organization,
+            kind,
+            key=f"issued-{self.public_id}",
+            at=self.created_at,
+            invoice=self,
+        )
 
     def state(self, on):
         """`paid`, `open` or `overdue` on the organization's local date `on`."""

@@ -210,7 +210,7 @@ class Advances:
     def _settle(self, *, at):
         """Collect what was delivered, free the rest, and close the order."""
         lines = list(self.lines.all())
-        delivered = sum(line.due for line in lines if line.is_delivered)
+        delivered = self.with_tax(sum(line.due for line in lines if line.is_delivered))
         payment = self.payments.order_by("-id").first()
         if payment and not self._collect(payment, delivered, at=at):
             return self._wait(at=at, silent=True)

@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.billing.models import Payment, Standing
+from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.numbers.carriers import carrier_named
 from chirp_dashboard.organizations.models import Activity, Application, Organization
 from chirp_dashboard.organizations.public_ids import PublicIdField
@@ -59,6 +60,7 @@ class OrderQuerySet(models.QuerySet):
             application=application,
             gateway=organization.gateway,
             total=quote.total,
+            tax_rate=quote.tax_rate,
             currency=quote.currency,
             idempotency_key=idempotency_key,
         )
@@ -228,6 +230,10 @@ class Order(Advances, models.Model):
     def is_prepaid(self):
         """Is it collected by a payment of its own, rather than by the next invoice?"""
         return gateway_for(self).collects_orders
+
+    def with_tax(self, net):
+        """What `net` of its lines comes to at the rate it was quoted with."""
+        return net + tax_on(net, self.tax_rate)
 
     def delivery_application(self):
         """The application to assign to, if one was chosen and has not been archived meanwhile."""

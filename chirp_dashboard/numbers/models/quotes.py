@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 
 from chirp_dashboard.billing.periods import Period, first_period, next_billing_date
+from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.organizations.refusals import Refused
 
 from .inventory import NumberFacts
@@ -22,7 +24,7 @@ class QuoteChanged(Refused):
             gone = ", ".join(f"{number} ({reason})" for (_, number), reason in lost.items())
             message = f"Nothing was purchased. No longer available: {gone}."
         else:
-            message = "Nothing was purchased. The price changed since you saw it."
+            message = "Nothing was purchased. What it costs changed since you saw it."
         super().__init__(message)
 
 
@@ -53,12 +55,14 @@ class Quote:
     on: date
     next_invoice_on: date
     lines: tuple[QuoteLine, ...]
+    tax_rate: Decimal = Decimal(0)
 
     @classmethod
     def of(cls, organization, offers, *, on):
         """Quote `offers` (Holds, or anything with the facts and prices of one) on the local date `on`."""
         return cls(
             currency=organization.currency,
+            tax_rate=organization.tax_rate,
             on=on,
             next_invoice_on=next_billing_date(organization.billing_day, after=on),
             lines=tuple(
@@ -88,8 +92,17 @@ class Quote:
         return sum(line.first.amount for line in self.lines)
 
     @property
-    def total(self):
+    def net(self):
         return self.fees + self.first_rentals
+
+    @property
+    def tax(self):
+        return tax_on(self.net, self.tax_rate)
+
+    @property
+    def total(self):
+        """What is asked for, tax included."""
+        return self.net + self.tax
 
     @property
     def monthly(self):

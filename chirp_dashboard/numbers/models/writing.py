@@ -21,11 +21,11 @@ WITH line AS (
 placed AS (
     INSERT INTO numbers_order
         (public_id, organization_id, placed_by_id, placed_at, placed_on, application_id, gateway,
-         total, currency, idempotency_key, state, reason, attempts, next_look_at, settled_at)
+         total, tax_rate, currency, idempotency_key, state, reason, attempts, next_look_at, settled_at)
     VALUES
         (%(public_id)s::text, %(organization)s::bigint, %(person)s::bigint, %(at)s::timestamptz,
          %(on)s::date, %(application)s::bigint, %(gateway)s::text, %(total)s::bigint,
-         %(currency)s::text, %(idempotency_key)s::text, %(state)s::text, '', 0,
+         %(tax_rate)s::numeric, %(currency)s::text, %(idempotency_key)s::text, %(state)s::text, '', 0,
          %(next_look_at)s::timestamptz, %(settled_at)s::timestamptz)
     RETURNING id
 ),
@@ -103,6 +103,7 @@ def _order_values(order, unsettled):
         "application": order.application_id,
         "gateway": order.gateway,
         "total": order.total,
+        "tax_rate": order.tax_rate,
         "currency": order.currency,
         "idempotency_key": order.idempotency_key,
         "state": str(order.state),

@@ -37,7 +37,7 @@ def order(request, org, order):
         "delivered": [line for line in lines if line.is_delivered],
         "lost": lost_lines(request, lines),
         "payable_on": next_billing_date(request.organization.billing_day, after=order.placed_on),
-        "due": sum(line.due for line in lines if line.is_delivered),
+        "due": order.with_tax(sum(line.due for line in lines if line.is_delivered)),
         "here": request.path,
     }
     template = "_order" if request.htmx else "order"

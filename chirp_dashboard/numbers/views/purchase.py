@@ -191,7 +191,7 @@ def credit_figures(request, total, *, at):
     return {
         "limit": organization.credit_limit,
         "cap": organization.daily_spend_cap,
-        "owed": standing.balance if standing else 0,
+        "owed": standing.owed() if standing else 0,
         "unsettled": standing.unsettled if standing else 0,
         "spent": standing.spent_so_far(organization.local_date(at)) if standing else 0,
         "total": total,

@@ -69,6 +69,8 @@ def secret(name):
 
 
 SECRET_KEY = secret("SECRET_KEY")
+# With which API keys are hashed. Changing it ends every key; SECRET_KEY can be changed without.
+API_KEY_PEPPER = secret("API_KEY_PEPPER")
 
 HOST = env_text("HOST", "127.0.0.1")
 PORT = env_integer("PORT", default=8000)
@@ -89,6 +91,7 @@ INSTALLED_APPS = [
     "chirp_dashboard.organizations",
     "chirp_dashboard.billing",
     "chirp_dashboard.numbers",
+    "chirp_dashboard.api",
     "allauth",
     "allauth.account",
     "allauth.mfa",
@@ -110,6 +113,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "chirp_dashboard.middleware.HealthMiddleware",
+    "chirp_dashboard.api.door.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",

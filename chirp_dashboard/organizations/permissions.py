@@ -25,6 +25,8 @@ PERMISSIONS = {
     "manage_billing": PAYERS,  # cards, paying, billing address, calendar feeds
     "assign_numbers": BUILDERS,  # assign, move, remove, label
     "manage_webhooks": BUILDERS,
+    "manage_keys": BUILDERS,  # of applications
+    "manage_admin_keys": SPENDERS,  # of the organization: they can purchase
     "purchase_numbers": SPENDERS,  # hold, purchase, release, undo, lock
     "manage_applications": SPENDERS,
     "manage_settings": SPENDERS,

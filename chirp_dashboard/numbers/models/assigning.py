@@ -4,6 +4,7 @@ from django.apps import apps
 from django.db import transaction
 from django.db.models import F
 
+from chirp_dashboard.organizations.models import person_of
 from chirp_dashboard.organizations.refusals import Refused
 
 
@@ -58,7 +59,7 @@ class Assigns:
             application=application,
             number=self.number,
             assigned_at=at,
-            assigned_by=by,
+            assigned_by=person_of(by),
         )
         self._count(+1)
         if note:

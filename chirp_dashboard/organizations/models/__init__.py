@@ -1,6 +1,6 @@
 """Who: people, organizations, their memberships and applications, what they did and were told."""
 
-from .activity import Activity, Actor
+from .activity import Activity, Actor, person_of
 from .applications import (
     COUNTED_TO,
     Application,
@@ -9,6 +9,7 @@ from .applications import (
     Webhook,
     WebhookEvent,
 )
+from .keys import ApiKey
 from .mail import Mail
 from .people import FRAMED_APPLICATIONS, Membership, Organization, TermsFixed, User
 from .rules import INSERT_ONLY, refuse, validate_slug, validate_time_zone
@@ -19,6 +20,7 @@ __all__ = [
     "INSERT_ONLY",
     "Activity",
     "Actor",
+    "ApiKey",
     "Application",
     "ApplicationArchived",
     "Mail",
@@ -29,6 +31,7 @@ __all__ = [
     "User",
     "Webhook",
     "WebhookEvent",
+    "person_of",
     "refuse",
     "validate_slug",
     "validate_time_zone",

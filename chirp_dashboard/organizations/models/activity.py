@@ -21,6 +21,11 @@ class Actor:
         return cls(kind=Activity.ActorKind.SYSTEM, name=job)
 
 
+def person_of(by):
+    """The person of a User or an Actor; None where a program or a job acts."""
+    return by.user if isinstance(by, Actor) else by
+
+
 class ActivityManager(models.Manager):
     def record(self, organization, verb, *, subject, by, at, before=None, after=None):
         """Write that `by` (a User or an Actor) did `verb` to `subject`, in the caller's transaction."""

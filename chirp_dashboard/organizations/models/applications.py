@@ -100,6 +100,7 @@ class Application(models.Model):
     )
     kind = models.CharField(max_length=4, choices=Kind, default=Kind.LIVE)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    renamed_at = models.DateTimeField(null=True, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     billing_paused_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Suspended since, because rent is unpaid."
@@ -154,8 +155,8 @@ class Application(models.Model):
         before = self.name
         if name == before:
             return
-        self.name = name
-        self.save(update_fields=["name"])
+        self.name, self.renamed_at = name, at
+        self.save(update_fields=["name", "renamed_at"])
         Activity.objects.record(
             self.organization, "renamed", subject=self, by=by, at=at,
             before={"name": before}, after={"name": name},

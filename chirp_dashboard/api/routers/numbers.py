@@ -1,0 +1,310 @@
+"""Phone numbers: reading them, and what is done with those the organization has."""
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+from ninja import Query, Router, Status
+
+from chirp_dashboard import keyset
+from chirp_dashboard.api import paging
+from chirp_dashboard.api.errors import ApiError
+from chirp_dashboard.api.keys import admin_key, app_key
+from chirp_dashboard.api.schemas import (
+    AppIds,
+    Assign,
+    AssignedNumber,
+    Message,
+    Number,
+    NumberList,
+    NumberOfApp,
+    NumberOfAppList,
+    Released,
+    Timeline,
+)
+from chirp_dashboard.api.tags import check_match, tagged
+from chirp_dashboard.api.views import (
+    BY_NUMBER,
+    assigned_view,
+    assigned_view_with_facts,
+    number_view,
+    owned,
+    rows_of,
+    view_of,
+)
+from chirp_dashboard.keyset import Key
+from chirp_dashboard.numbers.models import Assignment, Totals
+from chirp_dashboard.numbers.models.releasing import NOW, PERIOD_END
+from chirp_dashboard.numbers.timeline import sentence
+from chirp_dashboard.organizations.models import Activity, Application
+
+from .applications import find_app
+
+router = Router(by_alias=True, tags=["Phone numbers"])
+COUNTED_TO = 10_000
+OF_APP = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
+NEWEST_FIRST = (Key(F("id"), keyset.whole),)
+
+
+def find_number(request, phone_number_id, *, live=True):
+    """The number of the key's organization that is called so; else 404."""
+    numbers = owned(request.key.organization) if live else request.key.organization.phone_numbers
+    found = numbers.filter(public_id=phone_number_id, is_test=False).select_related("organization")
+    if number := found.first():
+        return number
+    raise ApiError(404, "Your organization has no such number.", param="phoneNumberId")
+
+
+def capped(rows):
+    """How many rows, or None beyond what is counted."""
+    count = rows.values("pk")[: COUNTED_TO + 1].count()
+    return count if count <= COUNTED_TO else None
+
+
+# With an app key ------------------------------------------------------------------------------
+
+
+@router.get(
+    "/phone-numbers", response=NumberOfAppList, auth=app_key, summary="List the app's numbers"
+)
+def list_numbers_of_app(request, page: Query[paging.PageQuery]):
+    application = request.key.application
+    assigned = Assignment.objects.open().filter(application=application)
+    rows, cursor = paging.read(
+        assigned.values("number", "assigned_at", phone_number_id_=F("phone_number__public_id")),
+        OF_APP,
+        page,
+    )
+    shown = [
+        {
+            "phoneNumberId": row["phone_number_id_"],
+            "appId": application.public_id,
+            "number": row["number"],
+            "createdAt": row["assigned_at"],
+            "updatedAt": row["assigned_at"],
+        }
+        for row in rows
+    ]
+    return {"phoneNumbers": shown, "nextCursor": cursor, "totalCount": capped(assigned)}
+
+
+@router.post(
+    "/phone-numbers",
+    response={201: NumberOfApp},
+    auth=app_key,
+    summary="Assign a number to the app",
+)
+def assign_to_own_app(request, payload: Assign):
+    number = number_for(request, request.key.application, payload.phone_number_id)
+    return Status(201, assigned_view(assign(request, number, request.key.application)))
+
+
+@router.delete(
+    "/phone-numbers/{phone_number_id}",
+    response=Message,
+    auth=app_key,
+    summary="Remove a number from the app",
+)
+def remove_from_own_app(request, phone_number_id: str):
+    """The organization keeps the number and goes on paying for it."""
+    return remove(request, request.key.application, phone_number_id)
+
+
+# With an admin key: assignments ---------------------------------------------------------------
+
+
+@router.post(
+    "/organization/apps/{app_id}/phone-numbers",
+    response={201: AssignedNumber},
+    auth=admin_key,
+    summary="Assign a number to an app",
+)
+def assign_to_app(request, app_id: str, payload: Assign):
+    application = find_app(request, app_id)
+    number = number_for(request, application, payload.phone_number_id)
+    return Status(201, assigned_view_with_facts(assign(request, number, application)))
+
+
+@router.delete(
+    "/organization/apps/{app_id}/phone-numbers/{phone_number_id}",
+    response=Message,
+    auth=admin_key,
+    summary="Remove a number from an app",
+)
+def remove_from_app(request, app_id: str, phone_number_id: str):
+    """The organization keeps the number and goes on paying for it."""
+    return remove(request, find_app(request, app_id), phone_number_id)
+
+
+@router.put(
+    "/organization/phone-numbers/{phone_number_id}/apps",
+    response=Number,
+    auth=admin_key,
+    summary="Set all apps of a number",
+)
+def set_apps(request, phone_number_id: str, payload: AppIds):
+    """Replaces what was assigned before; `[]` takes the number out of every app and keeps it."""
+    wanted = [find_app(request, app_id) for app_id in dict.fromkeys(payload.app_ids)]
+    with transaction.atomic():
+        number = find_number(request, phone_number_id)
+        for application in sorted(wanted, key=lambda each: each.pk):
+            application.lock()
+        number.lock()
+        check_match(request, view_of(number), Number)
+        replace(request, number, wanted)
+        return tagged(view_of(number), Number)
+
+
+def number_for(request, application, phone_number_id):
+    """A number that `application` may take: test applications have numbers of their own kind."""
+    numbers = owned(request.key.organization).select_related("organization")
+    found = numbers.filter(public_id=phone_number_id, is_test=application.is_test).first()
+    if found is None:
+        raise ApiError(404, "Your organization has no such number.", param="phoneNumberId")
+    return found
+
+
+def assign(request, number, application):
+    if number.assignments.open().filter(application=application).exists():
+        raise ApiError(
+            409, f"{number} is already assigned to {application}.", code="resource_already_exists",
+            param="phoneNumberId",
+        )  # fmt: skip
+    return number.assign(application, by=request.key.actor, at=timezone.now())
+
+
+def remove(request, application, phone_number_id):
+    number = number_for(request, application, phone_number_id)
+    if not number.assignments.open().filter(application=application).exists():
+        raise ApiError(
+            404, f"{number} is not assigned to {application}.", code="phone_number_not_assigned",
+            param="phoneNumberId",
+        )  # fmt: skip
+    number.remove(application, by=request.key.actor, at=timezone.now())
+    return {"message": f"{number} was removed from {application}. Your organization keeps it."}
+
+
+def replace(request, number, wanted):
+    """Assign `number` to the applications `wanted` and to no other, under its lock."""
+    by, at = request.key.actor, timezone.now()
+    assigned = {
+        each.application for each in number.assignments.open().select_related("application")
+    }
+    for application in assigned - set(wanted):
+        number.remove(application, by=by, at=at)
+    for application in wanted:
+        if application not in assigned:
+            number.assign(application, by=by, at=at)
+
+
+# With an admin key: the organization's numbers ------------------------------------------------
+
+
+@router.get(
+    "/organization/phone-numbers",
+    response=NumberList,
+    auth=admin_key,
+    summary="List the organization's numbers",
+)
+def list_numbers(request, page: Query[paging.PageQuery], numberType: str = "", q: str = ""):
+    organization = request.key.organization
+    numbers = owned(organization).filter(is_test=False)
+    if numberType:
+        numbers = numbers.filter(number_type=numberType.replace("\x00", ""))
+    if digits := "".join(filter(str.isdigit, q))[:20]:
+        numbers = numbers.filter(search__contains=digits)
+    rows, cursor = paging.read(rows_of(numbers), BY_NUMBER, page)
+    return {
+        "phoneNumbers": [number_view(row) for row in rows],
+        "nextCursor": cursor,
+        "totalCount": capped(numbers) if numberType or digits else total(organization),
+    }
+
+
+def total(organization):
+    kept = Totals.objects.filter(organization=organization).values_list("numbers", flat=True)
+    return kept.first() or 0
+
+
+@router.get(
+    "/organization/phone-numbers/{phone_number_id}",
+    response=Number,
+    auth=admin_key,
+    summary="Get a number",
+)
+def get_number(request, phone_number_id: str):
+    return tagged(view_of(find_number(request, phone_number_id, live=False)), Number)
+
+
+class ReleaseQuery(paging.Schema):
+    when: str = paging.Field(
+        NOW, pattern=f"^({NOW}|{PERIOD_END})$", description="now or period_end"
+    )
+
+
+@router.delete(
+    "/organization/phone-numbers/{phone_number_id}",
+    response=Released,
+    auth=admin_key,
+    summary="Release a number",
+)
+def release(request, phone_number_id: str, query: Query[ReleaseQuery]):
+    """Gives the number back: every assignment and the rental end. It can be undone for 14 days."""
+    number = find_number(request, phone_number_id)
+    affected = Application.objects.filter(
+        assignments__phone_number=number, assignments__ended_at=None
+    ).order_by("assignments__id")
+    apps = [
+        {"appId": each.public_id, "appName": each.name, "appSlug": each.slug} for each in affected
+    ]
+    number.release(when=query.when, by=request.key.actor, at=timezone.now())
+    return {"success": True, "phoneNumberId": number.public_id, "affectedApps": apps}
+
+
+@router.post(
+    "/organization/phone-numbers/{phone_number_id}/cancel-release",
+    response=Number,
+    auth=admin_key,
+    summary="Cancel a scheduled release",
+)
+def cancel_release(request, phone_number_id: str):
+    number = find_number(request, phone_number_id)
+    number.cancel_release(by=request.key.actor, at=timezone.now())
+    return tagged(view_of(number), Number)
+
+
+@router.post(
+    "/organization/phone-numbers/{phone_number_id}/undo-release",
+    response=Number,
+    auth=admin_key,
+    summary="Undo a release",
+)
+def undo_release(request, phone_number_id: str):
+    """Brings number, label and assignments back without a purchase fee, within 14 days."""
+    number = find_number(request, phone_number_id, live=False)
+    number.undo_release(by=request.key.actor, at=timezone.now())
+    return tagged(view_of(number), Number)
+
+
+@router.get(
+    "/organization/phone-numbers/{phone_number_id}/timeline",
+    response=Timeline,
+    auth=admin_key,
+    summary="What happened to a number",
+)
+def timeline(request, phone_number_id: str, page: Query[paging.PageQuery]):
+    number = find_number(request, phone_number_id, live=False)
+    happened = Activity.objects.filter(
+        organization=number.organization, subject=number.public_id
+    ).values("verb", "before", "after", "actor_name", "at")
+    rows, cursor = paging.read(happened, NEWEST_FIRST, page, descending=True)
+    return {"events": [event_view(row) for row in rows], "nextCursor": cursor}
+
+
+def event_view(row):
+    facts = Activity(verb=row["verb"], before=row["before"], after=row["after"])
+    return {
+        "event": row["verb"],
+        "description": sentence(facts),
+        "actor": row["actor_name"],
+        "occurredAt": row["at"],
+    }

@@ -1,0 +1,109 @@
+"""The API itself: its routers, what becomes of what they raise, and its description."""
+
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, JsonResponse
+from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from chirp_dashboard.billing.models.books import CreditLimitReached
+from chirp_dashboard.organizations.refusals import Refused
+
+from .door import door
+from .errors import ApiError, answer, answer_to, place_of
+from .routers import applications, numbers
+
+api = NinjaAPI(
+    title="Phone numbers",
+    version="1",
+    description="Everything the dashboard does, for programs.",
+    docs_url=None,
+    openapi_url=None,
+    urls_namespace="v1",
+)
+api.add_router("/", numbers.router)
+api.add_router("/organization", applications.router)
+
+
+@api.exception_handler(ApiError)
+def on_api_error(request, error):
+    return answer_to(error)
+
+
+@api.exception_handler(AuthenticationError)
+def on_wrong_key(request, error):
+    return answer(401)
+
+
+@api.exception_handler(ValidationError)
+def on_bad_input(request, error):
+    first = error.errors[0]
+    message = first["msg"].removeprefix("Value error, ")
+    return answer(
+        400, f"{message[:1].upper()}{message[1:]}.".replace("..", "."), param=place_of(first["loc"])
+    )
+
+
+@api.exception_handler(HttpError)
+def on_http_error(request, error):
+    return answer(error.status_code)
+
+
+@api.exception_handler(Http404)
+def on_nothing_there(request, error):
+    return answer(404)
+
+
+@api.exception_handler(PermissionDenied)
+def on_denied(request, error):
+    return answer(403)
+
+
+@api.exception_handler(RequestDataTooBig)
+def on_too_big(request, error):
+    return answer(413)
+
+
+@api.exception_handler(CreditLimitReached)
+def on_no_credit(request, error):
+    return answer(402, str(error), code="payment_required")
+
+
+@api.exception_handler(Refused)
+def on_refusal(request, error):
+    return answer(409, str(error))
+
+
+# Addresses ------------------------------------------------------------------------------------
+
+
+@csrf_exempt
+@login_not_required
+def nothing_here(request, rest=""):
+    return answer(404)
+
+
+@require_GET
+@login_not_required
+def openapi(request):
+    return JsonResponse(api.get_openapi_schema(path_prefix="/v1/"))
+
+
+def guarded():
+    """The addresses of the API, each behind the door."""
+    patterns = api.urls[0]
+    for pattern in patterns:
+        if pattern.name != "api-root":
+            pattern.callback = door(pattern.callback)
+    return [pattern for pattern in patterns if pattern.name != "api-root"]
+
+
+urlpatterns = [
+    path("openapi.json", openapi, name="openapi"),
+    *guarded(),
+    re_path(r"^(?P<rest>.*)$", nothing_here, name="nothing"),
+]
+app_name = "v1"

@@ -1,0 +1,91 @@
+"""Phone numbers as the API shows them: rows of dicts, built in one query a page."""
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import DateTimeField, F, OuterRef, Subquery
+from django.db.models.functions import Coalesce, JSONObject
+
+from chirp_dashboard import keyset
+from chirp_dashboard.keyset import Key
+from chirp_dashboard.numbers.models import Assignment, PhoneNumber
+from chirp_dashboard.organizations.models import Activity
+
+BY_NUMBER = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
+FACTS = ("public_id", "number", "number_type", "city", "region", "capabilities", "label", "state",
+         "rental_amount", "interval_months", "currency", "releases_on", "purchased_at")  # fmt: skip
+
+
+def location_of(row):
+    return ", ".join(filter(None, [row["city"], row["region"]]))
+
+
+def owned(organization):
+    """The numbers `organization` has."""
+    return PhoneNumber.objects.live().filter(organization=organization)
+
+
+def rows_of(numbers):
+    """`numbers` with their applications and the moment of their last change, as dicts."""
+    assignments = Assignment.objects.open().filter(phone_number=OuterRef("pk")).order_by("id")
+    apps = assignments.values(
+        data=JSONObject(
+            appId="application__public_id", appName="application__name", appSlug="application__slug"
+        )
+    )
+    changes = Activity.objects.filter(
+        organization=OuterRef("organization"), subject=OuterRef("public_id")
+    ).order_by("-id")
+    changed = Subquery(changes.values("at")[:1], output_field=DateTimeField())
+    return numbers.values(
+        *FACTS, apps=ArraySubquery(apps), changed_at=Coalesce(changed, F("purchased_at"))
+    )
+
+
+def status_of(row):
+    if row["state"] == PhoneNumber.State.ACTIVE and row["releases_on"]:
+        return "releasing"
+    return row["state"]
+
+
+def number_view(row):
+    """A row of `rows_of` as the organization sees it."""
+    return {
+        "phoneNumberId": row["public_id"],
+        "number": row["number"],
+        "numberType": row["number_type"],
+        "location": location_of(row),
+        "features": row["capabilities"],
+        "label": row["label"],
+        "status": status_of(row),
+        "monthlyRental": row["rental_amount"] if row["interval_months"] == 1 else None,
+        "currency": row["currency"],
+        "releasesOn": row["releases_on"] and row["releases_on"].isoformat(),
+        "apps": row["apps"],
+        "createdAt": row["purchased_at"],
+        "updatedAt": row["changed_at"],
+    }
+
+
+def view_of(number):
+    """`number` as the organization sees it now."""
+    return number_view(rows_of(PhoneNumber.objects.filter(pk=number.pk)).get())
+
+
+def assigned_view(assignment):
+    """`assignment`, or a dict of it, as its application sees the number."""
+    return {
+        "phoneNumberId": assignment.phone_number.public_id,
+        "appId": assignment.application.public_id,
+        "number": assignment.number,
+        "createdAt": assignment.assigned_at,
+        "updatedAt": assignment.assigned_at,
+    }
+
+
+def assigned_view_with_facts(assignment):
+    number = assignment.phone_number
+    facts = {"city": number.city, "region": number.region}
+    return assigned_view(assignment) | {
+        "numberType": number.number_type,
+        "location": location_of(facts),
+        "features": number.capabilities,
+    }

@@ -14,7 +14,7 @@ from chirp_dashboard.organizations.refusals import Refused
 
 from .door import door
 from .errors import ApiError, answer, answer_to, place_of
-from .routers import applications, numbers
+from .routers import applications, billing, numbers, purchasing
 
 api = NinjaAPI(
     title="Phone numbers",
@@ -26,6 +26,8 @@ api = NinjaAPI(
 )
 api.add_router("/", numbers.router)
 api.add_router("/organization", applications.router)
+api.add_router("/organization", purchasing.router)
+api.add_router("/organization/billing", billing.router)
 
 
 @api.exception_handler(ApiError)

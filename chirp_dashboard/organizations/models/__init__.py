@@ -9,6 +9,7 @@ from .applications import (
     Webhook,
     WebhookEvent,
 )
+from .deliveries import Delivery, DeliveryAttempt, rotate_secret, secret_of
 from .keys import ApiKey
 from .mail import Mail
 from .people import FRAMED_APPLICATIONS, Membership, Organization, TermsFixed, User
@@ -23,6 +24,8 @@ __all__ = [
     "ApiKey",
     "Application",
     "ApplicationArchived",
+    "Delivery",
+    "DeliveryAttempt",
     "Mail",
     "Membership",
     "Organization",
@@ -33,6 +36,8 @@ __all__ = [
     "WebhookEvent",
     "person_of",
     "refuse",
+    "rotate_secret",
+    "secret_of",
     "validate_slug",
     "validate_time_zone",
 ]

@@ -168,9 +168,11 @@ class Application(models.Model):
         self._lock_open()
         webhook = self.webhook or Webhook(application=self, created_at=at)
         before = webhook.facts() if webhook.pk else None
-        if (webhook.url, webhook.events, webhook.headers) == (url, events, headers):
+        same = (webhook.url, webhook.events, webhook.headers) == (url, events, headers)
+        if same and webhook.disabled_at is None:
             return webhook
         webhook.url, webhook.events, webhook.headers = url, events, headers
+        webhook.failing_since = webhook.disabled_at = None  # saving switches it on again
         webhook.save()
         Activity.objects.record(
             self.organization, "webhook_saved", subject=self, by=by, at=at,
@@ -221,6 +223,12 @@ class Webhook(models.Model):
     url = models.URLField(max_length=500)
     events = models.JSONField(default=list, blank=True)
     headers = models.JSONField(default=dict, blank=True)
+    secret_version = models.PositiveIntegerField(default=1, editable=False)
+    rotated_at = models.DateTimeField(null=True, editable=False)
+    failing_since = models.DateTimeField(null=True, editable=False)
+    disabled_at = models.DateTimeField(
+        null=True, editable=False, help_text="Switched off, because it failed for days."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 

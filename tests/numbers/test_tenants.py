@@ -58,6 +58,8 @@ ORGANIZATION = {  # below /o/<org>/ -> the permission it asks for
     "billing:overview": "view_billing",
     "billing:charges": "view_billing",
     "billing:invoice": "view_billing",
+    "billing:pay": "manage_billing",
+    "billing:confirm": "manage_billing",
 }
 PERSONAL = {  # for whoever is signed in, about themselves
     "organizations:home",

@@ -137,6 +137,12 @@ class Standing(models.Model):
         self.spent, self.spent_on = self.spent_so_far(on) + total, on
         self.save(update_fields=["spent", "spent_on"])
 
+    def unspend(self, total, *, on):
+        """Take back what `spend` counted on `on` and came to nothing; another day has its own count."""
+        if self.spent_on == on:
+            self.spent -= total
+            self.save(update_fields=["spent"])
+
     def settle(self, unsettled):
         """The order that reserved `unsettled` is settled: what it delivered is in the balance now."""
         self.unsettled -= unsettled

@@ -1,10 +1,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from chirp_dashboard.billing.views.inbox import stripe_webhook
+
 urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("", include("chirp_dashboard.organizations.urls")),
+    path("billing/stripe/webhook", stripe_webhook, name="stripe_webhook"),
     path("o/<slug:org>/billing/", include("chirp_dashboard.billing.urls")),
     path("o/<slug:org>/", include("chirp_dashboard.numbers.urls")),
 ]

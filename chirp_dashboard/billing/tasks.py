@@ -1,10 +1,14 @@
 """Billing in the background. A sweep does whatever is due and not done, so a late or doubled one is harmless."""
 
+import contextlib
+
 from django.core.management import call_command
+from django.db import transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
 
-from .models import Payment, Refund
+from .models import InboxEvent, Payment, Refund
 
 
 @app.periodic(cron="*/5 * * * *")
@@ -38,3 +42,17 @@ def advance_payments(timestamp):
 @app.task(queueing_lock="advance_refunds")
 def advance_refunds(timestamp):
     Refund.objects.advance_due(at=timezone.now())
+
+
+@app.periodic(cron="* * * * * */15")
+@app.task(queueing_lock="work_inbox")
+def work_inbox(timestamp):
+    """Look at everything the gateways told us about."""
+    while InboxEvent.objects.work_due(at=timezone.now()):
+        pass
+
+
+def wake_inbox():
+    """Have the inbox worked now; without this the next sweep does it."""
+    with contextlib.suppress(AlreadyEnqueued), transaction.atomic():
+        work_inbox.defer(timestamp=0)

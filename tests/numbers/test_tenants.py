@@ -88,6 +88,7 @@ OPEN = {  # for people who are not signed in
     "account_reset_password_from_key_done",
     "account_signup",
     "mfa_authenticate",
+    "stripe_webhook",
 }
 
 

@@ -4,6 +4,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from .models import Hold, Order, PhoneNumber
+from .repricing import show_new_prices
 
 
 @app.periodic(cron="* * * * * */15")
@@ -18,6 +19,13 @@ def advance_orders(timestamp):
 def complete_releases(timestamp):
     """Give back the numbers whose last day has passed where their organization is."""
     PhoneNumber.objects.complete_releases(at=timezone.now())
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(queueing_lock="show_prices")
+def show_prices(timestamp):
+    """Show announced prices from their day on."""
+    show_new_prices(at=timezone.now())
 
 
 @app.periodic(cron="41 * * * *")

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from django.apps import apps
 from django.db import transaction
 
-from chirp_dashboard.billing.models import Charge, Rental, Standing
+from chirp_dashboard.billing.models import Charge, Rental, RentalPrice, Standing
 from chirp_dashboard.billing.models.starting import RentalTerms
 from chirp_dashboard.numbers.carriers import carrier_named
 from chirp_dashboard.organizations.models import Actor
@@ -133,9 +133,10 @@ class Releases:
     def undo_release(self, *, by, at, expected_cost=None):
         """Bring the number back with label and assignments, without a new purchase fee.
 
-        A new rental at the old price starts today; days already paid for are not charged again, and
-        the gap never is. Assignments to archived applications stay ended: returned in the
-        UndoPreview as `not_restored`. Raises ReleaseRefused, also when it no longer costs what the
+        A new rental starts today at the price the number would have by now, and what is announced for
+        later applies to it; days already paid for are not charged again, and the gap never is.
+        Assignments to archived applications stay ended: returned in the UndoPreview as
+        `not_restored`. Raises ReleaseRefused, also when it no longer costs what the
         person saw (`expected_cost`, minor unit), CreditLimitReached, or Refused when the number is
         gone.
         """
@@ -149,10 +150,13 @@ class Releases:
             raise ReleaseRefused(f"What it costs to bring {self} back changed since you looked.")
         standing.check_purchase(undo.cost, on=today)
         carrier_named(self.carrier).take_back(self, at=at)
-        released_at = self.released_at
+        released_at, last = self.released_at, self.open_rental()
+        values = {"state": self.State.ACTIVE, "releases_on": None, "released_at": None}
+        if undo.terms.amount != self.rental_amount:
+            values["rental_amount"] = undo.terms.amount
         self._change(
             "undone",
-            {"state": self.State.ACTIVE, "releases_on": None, "released_at": None},
+            values,
             by=by,
             at=at,
             note={
@@ -168,6 +172,7 @@ class Releases:
             at=at,
             description=f"Release of {self.organization.local_date(released_at):%-d %b %Y} undone",
         )
+        RentalPrice.objects.carry_over(last, to=self.open_rental(), on=today)
         self._add_to_totals(+1)
         for application in undo.restored:
             self._assign(application, by=by, at=at, note=False)
@@ -245,7 +250,7 @@ class Releases:
         terms = RentalTerms.from_purchase(
             self.pk,
             fee=None,
-            amount=self.rental_amount,
+            amount=last.price_for(on),
             interval_months=self.interval_months,
             billing_day=self.organization.billing_day,
             on=on,

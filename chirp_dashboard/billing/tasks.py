@@ -17,13 +17,6 @@ def charge_rentals(timestamp):
     call_command("charge_rentals")
 
 
-@app.periodic(cron="17 3 * * *")
-@app.task(queueing_lock="check_books")
-def check_books(timestamp):
-    """A violated invariant fails this job and stands in the log, row by row."""
-    call_command("check_books")
-
-
 @app.periodic(cron="*/5 * * * *")
 @app.task(queueing_lock="collect_due")
 def collect_due(timestamp):

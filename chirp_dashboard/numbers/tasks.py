@@ -3,6 +3,9 @@
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
+from chirp_dashboard.billing.models import BooksBroken, BooksCheck
+
+from . import books
 from .models import Hold, Order, PhoneNumber
 from .repricing import show_new_prices
 
@@ -26,6 +29,16 @@ def complete_releases(timestamp):
 def show_prices(timestamp):
     """Show announced prices from their day on."""
     show_new_prices(at=timezone.now())
+
+
+@app.periodic(cron="17 3 * * *")
+@app.task(queueing_lock="check_books")
+def check_books(timestamp):
+    """Every violated invariant stands in the log, in the admin, and in a mail to the operators."""
+    check = BooksCheck.objects.create(started_at=timezone.now(), rules=len(books.CHECKS) + 1)
+    check.finish(books.check_books(at=check.started_at), at=timezone.now())
+    if check.violations:
+        raise BooksBroken(f"The books do not balance: {check.violations} rows break a rule.")
 
 
 @app.periodic(cron="41 * * * *")

@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from chirp_dashboard.billing.views.calendar import feed
 from chirp_dashboard.billing.views.inbox import stripe_webhook
 
 urlpatterns = [
@@ -8,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("chirp_dashboard.organizations.urls")),
     path("billing/stripe/webhook", stripe_webhook, name="stripe_webhook"),
+    path("calendar/<slug:secret>.ics", feed, name="calendar_feed"),
     path("o/<slug:org>/billing/", include("chirp_dashboard.billing.urls")),
     path("o/<slug:org>/", include("chirp_dashboard.numbers.urls")),
 ]

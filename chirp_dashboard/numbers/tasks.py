@@ -31,6 +31,13 @@ def show_prices(timestamp):
     show_new_prices(at=timezone.now())
 
 
+@app.periodic(cron="* * * * * */15")
+@app.task(queueing_lock="follow_standing")
+def follow_standing(timestamp):
+    """Suspend, restore and release numbers as billing says; an interrupted one goes on here."""
+    PhoneNumber.objects.follow_standing(at=timezone.now())
+
+
 @app.periodic(cron="17 3 * * *")
 @app.task(queueing_lock="check_books")
 def check_books(timestamp):

@@ -31,6 +31,10 @@ BALANCED = pgtrigger.Trigger(
 LONGEST_REASON = 200
 
 
+class PurchasesStopped(Refused):
+    """Rent is unpaid: until it is paid nothing is purchased or brought back."""
+
+
 class CreditLimitReached(Refused):
     """The purchase would owe more than the organization's credit limit or daily cap allows."""
 
@@ -118,8 +122,14 @@ class Standing(models.Model):
     def check_purchase(self, total, *, on):
         """Refuse a purchase of `total`, tax included, that passes the credit limit or the daily cap.
 
-        Free purchases pass. Call under `lock()`.
+        Free purchases pass, but none while purchases are stopped. Call under `lock()`.
         """
+        if self.purchases_stopped_at:
+            since = self.organization.local_date(self.purchases_stopped_at)
+            raise PurchasesStopped(
+                f"Purchases are stopped since {day(since)}, because rent is unpaid. Nothing was "
+                "purchased. Pay what is due, as the billing page says; then purchases work again."
+            )
         limit, cap = self.organization.credit_limit, self.organization.daily_spend_cap
         if total and limit is not None and self.owed() + self.unsettled + total > limit:
             raise CreditLimitReached(

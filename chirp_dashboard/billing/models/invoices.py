@@ -257,6 +257,11 @@ class Invoice(Credits, models.Model):
         ]
         indexes = [
             models.Index(fields=["organization", "-number"], name="invoice_of_organization"),
+            models.Index(
+                fields=["organization", "due_on"],
+                condition=Q(paid__lt=F("total")),
+                name="invoice_unpaid",
+            ),
         ]
         triggers = [
             pgtrigger.ReadOnly(name="issued", exclude=["paid"]),

@@ -120,6 +120,20 @@ class Releases:
         self._finish_release(self.releases_on, by=SYSTEM, at=at)
         return True
 
+    def end_for_good(self, *, by, at):
+        """Give this number back now, locked or not. In the caller's transaction, under `Standing.lock()`."""
+        self.lock()
+        if self.is_released:
+            return
+        today = self.organization.local_date(at)
+        rental = self.open_rental()
+        self._end_rental(rental, min(today, rental.ends_on or today))
+        self._finish_release(today, by=by, at=at)
+
+    def _was_refunded(self):
+        line = getattr(self, "order_line", None)
+        return line is not None and line.is_refunded
+
     def preview_undo(self, *, on):
         """What undoing the release on the local date `on` costs and restores."""
         ended = self._assignments_ended_by_release()
@@ -151,7 +165,7 @@ class Releases:
         standing.check_purchase(undo.cost, on=today)
         carrier_named(self.carrier).take_back(self, at=at)
         released_at, last = self.released_at, self.open_rental()
-        values = {"state": self.State.ACTIVE, "releases_on": None, "released_at": None}
+        values = self._state_of_return(standing) | {"releases_on": None, "released_at": None}
         if undo.terms.amount != self.rental_amount:
             values["rental_amount"] = undo.terms.amount
         self._change(
@@ -200,6 +214,8 @@ class Releases:
     def _check_returnable(self, *, at):
         if not self.is_released:
             raise ReleaseRefused(f"{self} is not released.")
+        if self._was_refunded():
+            raise ReleaseRefused(f"{self} was refunded, so it is not brought back.")
         if at >= self.undo_until:
             raise ReleaseRefused(
                 f"{self} was released more than {UNDO_FOR.days} days ago and cannot be brought back."
@@ -258,6 +274,13 @@ class Releases:
         if paid_until is None or paid_until <= on:
             return terms
         return replace(terms, anchor=last.anchor, first_end=paid_until, first_amount=0)
+
+    def _state_of_return(self, standing):
+        """Active, whatever it was before; suspended where everything of the organization is."""
+        if standing.suspended_at is None:
+            return {"state": self.State.ACTIVE, "suspended_on": None}
+        on = self.organization.local_date(standing.suspended_at)
+        return {"state": self.State.SUSPENDED, "suspended_on": on}
 
     def _assignments_ended_by_release(self):
         return list(

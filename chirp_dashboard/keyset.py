@@ -9,7 +9,7 @@ import binascii
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from django.db.models import BooleanField, Expression, F, Func, Value
@@ -44,6 +44,10 @@ def moment(value):
     return at
 
 
+def local_day(value):
+    return date.fromisoformat(text(value))
+
+
 @dataclass(frozen=True)
 class Key:
     """One column of a sort order, and how to read its value from an address."""
@@ -54,7 +58,7 @@ class Key:
 
 def encode(values):
     """The key of a row as it stands in an address."""
-    plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+    plain = [value.isoformat() if isinstance(value, date) else value for value in values]
     packed = json.dumps(plain, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 

@@ -229,7 +229,7 @@ MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_TOLERANCE = 1  # period of 30 s that a phone may be ahead or behind
 
 EMAIL_BACKEND = (
-    "django.core.mail.backends.smtp.EmailBackend"
+    "chirp_dashboard.organizations.smtp.EmailBackend"
     if env_text("EMAIL_HOST")
     else "django.core.mail.backends.console.EmailBackend"
 )
@@ -238,6 +238,7 @@ EMAIL_PORT = env_integer("EMAIL_PORT", default=587)
 EMAIL_HOST_USER = env_text("EMAIL_USER")
 EMAIL_HOST_PASSWORD = env_text("EMAIL_PASSWORD")
 EMAIL_USE_TLS = EMAIL_PORT == 587
+EMAIL_USE_SSL = EMAIL_PORT == 465
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env_text("EMAIL_FROM", "Phone numbers <numbers@localhost>")
 
@@ -300,6 +301,10 @@ SELLER_BANK = env_text("SELLER_BANK").replace("\\n", "\n")
 
 SELLER_TAX_ID = env_text("SELLER_TAX_ID")
 TAX_NAME = env_text("TAX_NAME", "Tax")  # of the tax line: VAT, Sales tax, GST
+
+# Stripe. Several webhook secrets are accepted while one is exchanged for the next.
+STRIPE_SECRET_KEY = env_text("STRIPE_SECRET_KEY")
+STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRETS")
 
 # Only outside production: the demo's sign-in password; made up and kept in DATA_DIR when unset.
 DEMO_PASSWORD = env_text("DEMO_PASSWORD")

@@ -72,6 +72,13 @@ OWNER = [
     "organizations:settings demo",
     "billing:overview demo",
     "billing:charges demo",
+    "billing:documents demo",
+    "billing:payments demo",
+    "billing:per_number demo",
+    "billing:forecast demo",
+    "billing:calendar demo",
+    "numbers:spending demo",
+    "numbers:spending demo ?application=storefront",
     "billing:invoice demo invoice",
     "numbers:overview empty",
     "numbers:list empty",
@@ -79,6 +86,12 @@ OWNER = [
     "numbers:order_list empty",
     "organizations:application_list empty",
     "billing:overview empty",
+    "billing:documents empty",
+    "billing:payments empty",
+    "billing:per_number empty",
+    "billing:forecast empty",
+    "billing:calendar empty",
+    "numbers:spending empty",
     "billing:charges empty",
 ]
 VIEWER = [
@@ -114,8 +127,9 @@ DIALOGS = [
     ("organizations:application_settings demo storefront", "/webhook/remove/"),
 ]
 
-# Answers GET with a piece of a page that is visited.
-PIECES = {"numbers:basket", "organizations:application_slug"}
+# Answers GET with a piece of a page that is visited, or with a file.
+PIECES = {"numbers:basket", "organizations:application_slug", "billing:charges_csv", "billing:documents_csv",
+    "billing:forecast_csv", "billing:payments_csv", "billing:per_number_csv", "numbers:spending_csv"}
 
 
 @pytest.fixture

@@ -1,7 +1,14 @@
 """Billing in the background. A sweep does whatever is due and not done, so a late or doubled one is harmless."""
 
+import contextlib
+
 from django.core.management import call_command
+from django.db import transaction
+from django.utils import timezone
 from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
+
+from .models import InboxEvent, Payment, Refund
 
 
 @app.periodic(cron="*/5 * * * *")
@@ -10,8 +17,35 @@ def charge_rentals(timestamp):
     call_command("charge_rentals")
 
 
-@app.periodic(cron="17 3 * * *")
-@app.task(queueing_lock="check_books")
-def check_books(timestamp):
-    """A violated invariant fails this job and stands in the log, row by row."""
-    call_command("check_books")
+@app.periodic(cron="*/5 * * * *")
+@app.task(queueing_lock="collect_due")
+def collect_due(timestamp):
+    """Ask for every due invoice that was not asked for yet; `advance_payments` sends it."""
+    Payment.objects.collect_due(at=timezone.now())
+
+
+@app.periodic(cron="* * * * * */15")
+@app.task(queueing_lock="advance_payments")
+def advance_payments(timestamp):
+    """Send and look up payments of invoices, those of killed processes among them."""
+    Payment.objects.advance_due(at=timezone.now())
+
+
+@app.periodic(cron="* * * * * */15")
+@app.task(queueing_lock="advance_refunds")
+def advance_refunds(timestamp):
+    Refund.objects.advance_due(at=timezone.now())
+
+
+@app.periodic(cron="* * * * * */15")
+@app.task(queueing_lock="work_inbox")
+def work_inbox(timestamp):
+    """Look at everything the gateways told us about."""
+    while InboxEvent.objects.work_due(at=timezone.now()):
+        pass
+
+
+def wake_inbox():
+    """Have the inbox worked now; without this the next sweep does it."""
+    with contextlib.suppress(AlreadyEnqueued), transaction.atomic():
+        work_inbox.defer(timestamp=0)

@@ -10,11 +10,14 @@ from .views import (
     purchase,
     releases,
     search,
+    spending,
 )
 
 app_name = "numbers"
 urlpatterns = [
     path("", overview.overview, name="overview"),
+    path("billing/applications/", spending.spending, name="spending"),
+    path("billing/applications/csv/", spending.spending_csv, name="spending_csv"),
     path("numbers/purchase/", purchase.kinds, name="purchase"),
     path("numbers/purchase/basket/", holds.basket, name="basket"),
     path("numbers/purchase/hold/", holds.hold, name="hold"),

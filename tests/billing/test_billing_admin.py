@@ -44,7 +44,7 @@ def history(billed, organization, operator):
 
 
 def test_every_model_of_billing_is_registered():
-    assert len(MODELS) == 13
+    assert len(MODELS) == 14
 
 
 @pytest.mark.parametrize("model", MODELS)

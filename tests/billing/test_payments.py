@@ -150,14 +150,16 @@ def test_payment_moves_through_its_states(organization):
 
 
 @pytest.mark.parametrize("end", ["captured", "voided", "declined"])
-def test_ended_payment_does_not_move(organization, end):
+def test_ended_payment_does_not_move_unless_money_came_in_after_all(organization, end):
     payment = new_payment(organization)
     Payment.objects.update(state=end)
     payment.refresh_from_db()
-    for state in Payment.State:
+    for state in set(Payment.State) - {Payment.State.CAPTURED}:
         with pytest.raises(PaymentMoved):
             payment.move(state, at=noon(DECEMBER))
     assert payment.events.count() == 0
+    leads_to_money = Payment.State.CAPTURED in Payment.LEADS_TO.get(end, ())
+    assert leads_to_money == (end != "captured")
 
 
 def test_payment_moved_by_another_process_is_left_alone(organization):

@@ -14,7 +14,6 @@ from chirp_dashboard.billing.models import (
     Standing,
     TestAuthorisation,
 )
-from chirp_dashboard.billing.statement import Statement
 from chirp_dashboard.numbers.carriers import CARRIERS, Answer, Outcome, StockCarrier
 from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.advancing import LEASE, POLL, SILENCE
@@ -280,19 +279,16 @@ def test_carrier_that_answers_after_the_lease_changes_nothing(
     assert_collected_once(2 * DUE)
 
 
-def test_delivered_order_whose_authorisation_lapsed_is_for_the_operator(prepaying, stock, order):
+def test_delivered_order_whose_authorisation_lapsed_is_invoiced(prepaying, stock, order):
     with TestGateway.misbehaving(capture=[Fault.TIME_OUT]):
         placed = order(stock[0])
     TestAuthorisation.objects.update(state="voided")
-    at = NOON
-    for _ in SILENCE:
-        at += timedelta(days=1)
-        placed = settle(placed, at=at)
-    assert placed.state == "stuck"
-    assert Payment.objects.get().state == "authorised"
+    placed = settle(placed, at=NOON + timedelta(days=1))
+    assert placed.state == "completed"
+    assert Payment.objects.get().state == "voided"
+    invoice = Invoice.objects.get()
+    assert (invoice.kind, invoice.order, invoice.due) == ("order", placed, DUE)
     assert Standing.objects.get().balance == DUE
-    statement = Statement(prepaying, prepaying.local_date(at))
-    assert statement.not_invoiced == 0, "no invoice will ask for what the order's payment collects"
 
 
 def test_pending_line_is_delivered_when_the_carrier_has_it(carrier, stock, order):

@@ -56,8 +56,24 @@ ORGANIZATION = {  # below /o/<org>/ -> the permission it asks for
     "organizations:settings": "view_numbers",
     "organizations:change_settings": "manage_settings",
     "billing:overview": "view_billing",
+    "billing:calendar": "view_billing",
+    "billing:renew_feed": "manage_billing",
+    "billing:revoke_feed": "manage_billing",
+    "billing:forecast": "view_billing",
+    "billing:forecast_csv": "view_billing",
+    "billing:charges_csv": "view_billing",
+    "billing:per_number": "view_billing",
+    "billing:per_number_csv": "view_billing",
+    "billing:payments": "view_billing",
+    "billing:payments_csv": "view_billing",
+    "billing:documents": "view_billing",
+    "billing:documents_csv": "view_billing",
+    "numbers:spending": "view_billing",
+    "numbers:spending_csv": "view_billing",
     "billing:charges": "view_billing",
     "billing:invoice": "view_billing",
+    "billing:pay": "manage_billing",
+    "billing:confirm": "manage_billing",
 }
 PERSONAL = {  # for whoever is signed in, about themselves
     "organizations:home",
@@ -74,6 +90,7 @@ PERSONAL = {  # for whoever is signed in, about themselves
     "mfa_view_recovery_codes",
 }
 OPEN = {  # for people who are not signed in
+    "calendar_feed",
     "account_confirm_email",
     "account_confirm_login_code",
     "account_email_verification_sent",
@@ -86,6 +103,7 @@ OPEN = {  # for people who are not signed in
     "account_reset_password_from_key_done",
     "account_signup",
     "mfa_authenticate",
+    "stripe_webhook",
 }
 
 

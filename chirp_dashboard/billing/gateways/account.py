@@ -8,3 +8,4 @@ class AccountGateway(Gateway):
 
     name = "account"
     terms_days = 30
+    is_by_hand = True

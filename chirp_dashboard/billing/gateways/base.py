@@ -41,6 +41,7 @@ class Gateway:
     collects_invoices = False  # asks for unpaid invoices by itself
     saves_cards = False  # the customer saves and changes one at the gateway
     collects_no_money = False  # pretends to; refused in production
+    is_by_hand = False  # an operator moves the money and records it; nobody is asked
     terms_days = 0  # from the issue of a monthly invoice to the day it is due
 
     def authorise(self, payment):
@@ -52,7 +53,7 @@ class Gateway:
         raise NotImplementedError
 
     def void(self, payment):
-        """Let go of the whole authorisation. Returns an Answer."""
+        """Let go of the whole authorisation, or of a collection not confirmed. Returns an Answer."""
         raise NotImplementedError
 
     def look_up(self, payment):
@@ -60,7 +61,11 @@ class Gateway:
         raise NotImplementedError
 
     def collect(self, payment):
-        """Collect `payment.amount` for `payment.invoice` from the saved card. Returns an Answer."""
+        """Collect `payment.amount` for `payment.invoice` from the saved card. Returns an Answer.
+
+        A second call with the same `payment.tries` is a repeat, one with another is another attempt. A
+        customer who has confirmed it comes back to `billing:confirm`.
+        """
         raise NotImplementedError
 
     def refund(self, refund):

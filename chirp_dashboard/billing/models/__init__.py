@@ -1,5 +1,5 @@
 from .books import Account, Charge, Entry, Posting, Standing
-from .checks import BooksCheck, Reconciliation
+from .checks import BooksBroken, BooksCheck, Reconciliation
 from .customers import Customer
 from .dunning import Dunning, DunningStep
 from .feeds import CalendarFeed
@@ -15,6 +15,7 @@ from .runs import BillingRun
 __all__ = [
     "Account",
     "BillingRun",
+    "BooksBroken",
     "BooksCheck",
     "CalendarFeed",
     "Charge",

@@ -9,7 +9,7 @@ from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Organization
 from chirp_dashboard.organizations.refusals import Refused
-from chirp_dashboard.organizations.templatetags.ui import money
+from chirp_dashboard.organizations.templatetags.ui import day, money
 from chirp_dashboard.postgres.prepared import columns_of, fetch
 
 BALANCED = pgtrigger.Trigger(
@@ -26,6 +26,13 @@ BALANCED = pgtrigger.Trigger(
         RETURN NULL;
     """,
 )
+
+
+LONGEST_REASON = 200
+
+
+class PurchasesStopped(Refused):
+    """Rent is unpaid: until it is paid nothing is purchased or brought back."""
 
 
 class CreditLimitReached(Refused):
@@ -115,8 +122,14 @@ class Standing(models.Model):
     def check_purchase(self, total, *, on):
         """Refuse a purchase of `total`, tax included, that passes the credit limit or the daily cap.
 
-        Free purchases pass. Call under `lock()`.
+        Free purchases pass, but none while purchases are stopped. Call under `lock()`.
         """
+        if self.purchases_stopped_at:
+            since = self.organization.local_date(self.purchases_stopped_at)
+            raise PurchasesStopped(
+                f"Purchases are stopped since {day(since)}, because rent is unpaid. Nothing was "
+                "purchased. Pay what is due, as the billing page says; then purchases work again."
+            )
         limit, cap = self.organization.credit_limit, self.organization.daily_spend_cap
         if total and limit is not None and self.owed() + self.unsettled + total > limit:
             raise CreditLimitReached(
@@ -133,6 +146,12 @@ class Standing(models.Model):
         """Count a purchase of `total` made on the local date `on` against the daily cap."""
         self.spent, self.spent_on = self.spent_so_far(on) + total, on
         self.save(update_fields=["spent", "spent_on"])
+
+    def unspend(self, total, *, on):
+        """Take back what `spend` counted on `on` and came to nothing; another day has its own count."""
+        if self.spent_on == on:
+            self.spent -= total
+            self.save(update_fields=["spent"])
 
     def settle(self, unsettled):
         """The order that reserved `unsettled` is settled: what it delivered is in the balance now."""
@@ -270,14 +289,19 @@ class ChargeQuerySet(models.QuerySet):
         return self.aggregate(total=Sum("amount", default=0))["total"]
 
     @transaction.atomic
-    def issue_credit(self, organization, *, amount, reason, by, at, corrects=None):
+    def issue_credit(
+        self, organization, *, amount, reason, by, at, corrects=None, currency=None, on=None
+    ):
         """Credit `amount` (minor unit, positive) to `organization`; it joins the next invoice.
 
-        `corrects` is the charge it takes back, wholly or in part. Raises CreditRefused.
+        `corrects` is the charge it takes back, wholly or in part; `on` the day it is dated on, else
+        today. Raises CreditRefused.
         """
         standing = Standing.lock(organization)
-        reason = reason.strip()
-        self._check_credit(organization, amount, reason, corrects)
+        reason = reason_of_credit(reason)
+        check_credit(amount, currency or organization.currency, organization)
+        if corrects is not None:
+            self.check_left(corrects, amount, organization)
         credit = self.create(
             organization=organization,
             entry=Entry.objects.post(
@@ -286,32 +310,66 @@ class ChargeQuerySet(models.QuerySet):
             kind=Charge.Kind.CREDIT,
             phone_number_id=corrects and corrects.phone_number_id,
             corrects=corrects,
-            on=standing.posting_date(organization.local_date(at)),
+            on=day_of_credit(standing, on, today=organization.local_date(at)),
             amount=-amount,
             currency=organization.currency,
             description=reason,
             created_at=at,
         )
-        Activity.objects.record(
-            organization, "credited", subject=credit.subject, by=by, at=at,
-            after={"amount": -amount, "currency": credit.currency, "reason": reason},
-        )  # fmt: skip
+        credit.note(by=by, at=at)
         return credit
 
-    def _check_credit(self, organization, amount, reason, corrects):
-        if amount <= 0:
-            raise CreditRefused("A credit is more than zero.")
-        if not reason:
-            raise CreditRefused("Write why the credit is given; the invoice shows it.")
-        if corrects is None:
-            return
-        if corrects.organization_id != organization.pk:
+    def left_of(self, charges):
+        """`{charge: what of it can still be credited}`, nothing of what is a credit itself."""
+        credited = dict(
+            self.filter(corrects__in=charges)
+            .values_list("corrects")
+            .annotate(sum=Sum("amount"))
+            .order_by()
+        )
+        return {
+            charge: max(charge.amount, 0) + int(credited.get(charge.pk, 0)) for charge in charges
+        }
+
+    def check_left(self, charge, amount, organization):
+        """Refuse to credit more than what is left of `charge`, or one of another organization."""
+        if charge.organization_id != organization.pk:
             raise CreditRefused("The charge belongs to another organization.")
-        left = corrects.amount + self.filter(corrects=corrects).total()
+        left = self.left_of([charge])[charge]
         if amount > left:
             raise CreditRefused(
-                f"{money(left, corrects.currency)} of the charge can still be credited."
+                f"{money(left, charge.currency)} of the charge can still be credited."
             )
+
+
+def reason_of_credit(reason):
+    reason = reason.strip()
+    if not reason:
+        raise CreditRefused("Write why the credit is given; the invoice shows it.")
+    if len(reason) > LONGEST_REASON:
+        raise CreditRefused(f"A reason has at most {LONGEST_REASON} characters.")
+    return reason
+
+
+def check_credit(amount, currency, organization):
+    if currency != organization.currency:
+        raise CreditRefused(f"{organization} is billed in {organization.currency}, not {currency}.")
+    if amount <= 0:
+        raise CreditRefused("A credit is more than zero.")
+
+
+def day_of_credit(standing, on, *, today):
+    """The day a credit is dated on: never one that has been invoiced."""
+    if on is None:
+        return standing.posting_date(today)
+    if on > today:
+        raise CreditRefused(f"{day(on)} is in the future.")
+    if standing.closed_through and on < standing.closed_through:
+        raise CreditRefused(
+            f"Everything before {day(standing.closed_through)} has been invoiced. Date the credit "
+            "on that day or later."
+        )
+    return on
 
 
 class Charge(models.Model):
@@ -359,7 +417,7 @@ class Charge(models.Model):
     period_end = models.DateField(null=True)
     amount = models.BigIntegerField()
     currency = models.CharField(max_length=3)
-    description = models.CharField(max_length=200, blank=True)
+    description = models.CharField(max_length=LONGEST_REASON, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = ChargeQuerySet.as_manager()
@@ -421,3 +479,10 @@ class Charge(models.Model):
     def subject(self):
         """What activity about this charge is filed under: its number, where it has one."""
         return self.phone_number or f"charge {self.pk}"
+
+    def note(self, *, by, at):
+        """Write this credit into the activity."""
+        Activity.objects.record(
+            self.organization, "credited", subject=self.subject, by=by, at=at,
+            after={"amount": self.amount, "currency": self.currency, "reason": self.description},
+        )  # fmt: skip

@@ -20,6 +20,7 @@ from chirp_dashboard.organizations.models import (
 from chirp_dashboard.organizations.public_ids import PublicIdField
 
 from .books import Account, Charge, Entry, Standing, take_id
+from .crediting import Credits
 
 SYSTEM = Actor.system("billing run")
 
@@ -58,7 +59,7 @@ class InvoiceQuerySet(models.QuerySet):
         charges = Charge.objects.asked_for_on(standing, billing_date)
         terms = timedelta(days=gateway_for(organization).terms_days)
         issued_on = organization.local_date(at)
-        invoice = self._write(
+        invoice = self.write(
             standing,
             charges,
             tax_rate=organization.tax_rate,
@@ -102,7 +103,7 @@ class InvoiceQuerySet(models.QuerySet):
     def _write_for(self, order, charges, *, at, **facts):
         standing = Standing.lock(order.organization)
         today = standing.organization.local_date(at)
-        return self._write(
+        return self.write(
             standing,
             charges,
             order=order,
@@ -114,7 +115,7 @@ class InvoiceQuerySet(models.QuerySet):
             **facts,
         )
 
-    def _write(self, standing, charges, *, tax=None, by=SYSTEM, **facts):
+    def write(self, standing, charges, *, tax=None, by=SYSTEM, **facts):
         """Write the lines, then the invoice, so that the sequence is locked for a moment only.
 
         Its tax, at `tax_rate` on the sum of its charges unless `tax` says another, is posted with it.
@@ -148,17 +149,19 @@ class InvoiceQuerySet(models.QuerySet):
         )  # fmt: skip
         return invoice
 
-    def apply_money(self, organization, *, first=None):
+    def apply_money(self, organization, *, first=None, others=True):
         """Apply money that is not used yet to unpaid invoices; returns those it paid.
 
-        To `first` if given, then to the oldest. Not used yet: what was collected and not given back,
-        and what invoices below zero gave back, less what invoices were paid. Call under
+        To `first` if given, then to the oldest `others`. Not used yet: what was collected and not
+        given back, and what invoices below zero gave back, less what invoices were paid. Call under
         `Standing.lock()`.
         """
         left = self.unused_money(organization)
         unpaid = list(self.filter(organization=organization).unpaid()) if left > 0 else []
         paid = []
         for invoice in sorted(unpaid, key=lambda invoice: invoice != first):
+            if not (others or invoice == first):
+                break
             part = min(left, invoice.due)
             invoice.paid += part
             invoice.save(update_fields=["paid"])
@@ -196,7 +199,7 @@ def buyer(organization):
     }
 
 
-class Invoice(models.Model):
+class Invoice(Credits, models.Model):
     """A month's invoice, or the receipt of an order that was paid when it was placed.
 
     `issued_on` is the real day; `billing_date` the day it belongs to. Only `paid` ever changes. An
@@ -254,6 +257,11 @@ class Invoice(models.Model):
         ]
         indexes = [
             models.Index(fields=["organization", "-number"], name="invoice_of_organization"),
+            models.Index(
+                fields=["organization", "due_on"],
+                condition=Q(paid__lt=F("total")),
+                name="invoice_unpaid",
+            ),
         ]
         triggers = [
             pgtrigger.ReadOnly(name="issued", exclude=["paid"]),

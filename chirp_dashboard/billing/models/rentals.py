@@ -3,13 +3,15 @@
 from datetime import timedelta
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
 from chirp_dashboard.billing.periods import add_months, months_until
 from chirp_dashboard.organizations.models import Organization
 
 from .books import Account, Charge, Entry, Standing
+from .price_changes import RentalPrice
 from .runs import BillingRun
 from .starting import StartsRentals
 
@@ -25,6 +27,30 @@ class RentalQuerySet(StartsRentals):
         Without `on`, by each organization's own date at the moment `at`. Returns the BillingRun.
         """
         return BillingRun.objects.carry_out(at=at, on=on)
+
+    def running(self, *, at):
+        """What has not ended on its organization's local date at the moment `at`."""
+        today = Cast(
+            models.Func(
+                F("organization__time_zone"), Value(at), function="timezone",
+                output_field=models.DateTimeField(),
+            ),
+            models.DateField(),
+        )  # fmt: skip
+        return self.filter(Q(ends_on=None) | Q(ends_on__gt=today))
+
+    def of_kind(self, *, country, number_type, interval_months):
+        """Rentals of one kind, as the price list knows kinds."""
+        return self.filter(
+            phone_number__country=country,
+            phone_number__number_type=number_type,
+            interval_months=interval_months,
+        )
+
+    def with_price(self, *, on):
+        """Each with `price`: what its period that begins on `on` costs; see `Rental.price_for`."""
+        changed = RentalPrice.objects.filter(rental=OuterRef("pk")).applying(on)
+        return self.annotate(price=Coalesce(Subquery(changed.values("amount")[:1]), F("amount")))
 
     def due_on(self, billing_date):
         """Monthly rentals of which a period other than the first begins on `billing_date`."""
@@ -95,6 +121,11 @@ class Rental(models.Model):
             yield start, end
             start = end
 
+    def price_for(self, period_start):
+        """What the period that begins on `period_start` costs: as purchased, or as announced since."""
+        changed = self.prices.applying(period_start).values_list("amount", flat=True).first()
+        return self.amount if changed is None else changed
+
     def charge_periods_begun(self, on, *, at):
         """Charge what the run has not charged yet of the periods begun by the local date `on`.
 
@@ -105,12 +136,17 @@ class Rental(models.Model):
         charged = set(
             self.charges.filter(kind=Charge.Kind.RENTAL).values_list("period_start", flat=True)
         )
-        due = [period for period in self.periods_begun(on) if period[0] not in charged]
+        due = [
+            (start, end, self.price_for(start))
+            for start, end in self.periods_begun(on)
+            if start not in charged
+        ]
         if not due:
             return []
         entry = Entry.objects.post(
-            standing, Entry.Kind.RENTAL, self.amount * len(due), against=Account.RENTALS, at=at
-        )
+            standing, Entry.Kind.RENTAL, sum(amount for _, _, amount in due),
+            against=Account.RENTALS, at=at,
+        )  # fmt: skip
         return Charge.objects.bulk_create(
             Charge(
                 organization=self.organization,
@@ -120,12 +156,12 @@ class Rental(models.Model):
                 phone_number_id=self.phone_number_id,
                 period_start=start,
                 period_end=end,
-                amount=self.amount,
+                amount=amount,
                 currency=self.currency,
                 created_at=at,
                 **self._dates_of_charge(standing, start, on),
             )
-            for start, end in due
+            for start, end, amount in due
         )
 
     def _dates_of_charge(self, standing, start, on):

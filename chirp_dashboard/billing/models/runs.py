@@ -16,6 +16,7 @@ from chirp_dashboard.organizations.models import Organization
 
 from .books import Account, Charge, Entry, Standing
 from .invoices import Invoice
+from .price_changes import PRICE_FOR
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ ONCE = "ON CONFLICT (rental_id, period_start) WHERE kind = 'rental' DO NOTHING R
 # the order of ids, and whatever is purchased while the run is at work gets a higher one.
 CHARGE_MONTH = f"""
     WITH due AS (
-        SELECT id, phone_number_id, amount, currency FROM billing_rental
+        SELECT id, phone_number_id, {PRICE_FOR.format(start="%(start)s")} AS amount, currency
+        FROM billing_rental rental
         WHERE organization_id = %(organization)s AND id > %(after)s AND interval_months = 1
           AND starts_on < %(start)s AND (ends_on IS NULL OR ends_on > %(start)s)
         ORDER BY id LIMIT %(batch)s
@@ -50,8 +52,9 @@ CHARGE_MONTH = f"""
 
 # A lease's periods begin on its own anchor, so each is dated on the day it began, unless that day has
 # been invoiced already.
-LEASES_DUE = """
-    SELECT rental.id, phone_number_id, amount, currency, period.starts, period.ends
+LEASES_DUE = f"""
+    SELECT rental.id, phone_number_id, {PRICE_FOR.format(start="period.starts")} AS amount, currency,
+           period.starts, period.ends
     FROM billing_rental rental, LATERAL (
         SELECT (anchor + make_interval(months => n * interval_months))::date AS starts,
                (anchor + make_interval(months => (n + 1) * interval_months))::date AS ends
@@ -68,7 +71,7 @@ LEASES_DUE = """
           WHERE charge.rental_id = rental.id AND charge.period_start = period.starts
             AND charge.kind = 'rental'
       )
-"""
+"""  # noqa: S608
 CHARGE_LEASES = f"""
     WITH due AS ({LEASES_DUE}),
     written AS (

@@ -1,48 +1,64 @@
-from django.shortcuts import get_object_or_404, render
-from django.utils import timezone
+from django.shortcuts import render
 from django.views.decorators.http import require_GET
 from django_htmx.http import trigger_client_event
 
 from chirp_dashboard.billing import lists
 from chirp_dashboard.billing.chart import Chart
+from chirp_dashboard.billing.forecast import Forecast
 from chirp_dashboard.billing.statement import Statement
 from chirp_dashboard.organizations.permissions import requires
+
+from .exports import today, wanted
 
 
 @require_GET
 @requires("view_billing")
 def overview(request, org):
-    organization = request.organization
-    on = organization.local_date(timezone.now())
-    before = request.GET.get("invoices", "")
-    statement = Statement(organization, on, before=int(before) if is_number(before) else None)
-    if request.htmx.target == "invoices":
-        return render(request, "billing/_invoices.html", {"statement": statement})
-    per_number = lists.CostPerNumber(organization, request.GET)
-    if request.htmx.target == "per-number":
-        response = render(request, "billing/_per_number.html", {"list": per_number})
-        return trigger_client_event(response, "announce", {"text": f"{len(per_number.rows)} shown"})
-    chart = Chart(
-        statement.months,
-        (statement.next_invoice_on, statement.forecast),
-        organization.currency,
-    )
-    context = {"statement": statement, "chart": chart, "list": per_number}
+    statement = Statement(request.organization, today(request))
+    context = {"statement": statement, "chart": Chart.of(statement)}
     return render(request, "billing/overview.html", context)
 
 
-def is_number(text):
-    """Is `text` the number of an invoice that could exist?"""
-    return text.isascii() and text.isdigit() and len(text) < 19
+@require_GET
+@requires("view_billing")
+def forecast(request, org):
+    forecast = Forecast(Statement(request.organization, today(request)))
+    return render(request, "billing/forecast.html", {"forecast": forecast})
+
+
+def listed(request, rows, *, name, **context):
+    """The page billing/<name>.html, or for htmx its list alone; `rows` are the list."""
+    context |= {"list": rows}
+    if not request.htmx:
+        return render(request, f"billing/{name}.html", context)
+    response = render(request, f"billing/_{name}.html", context)
+    return trigger_client_event(response, "announce", {"text": f"{len(rows.rows)} shown"})
 
 
 @require_GET
 @requires("view_billing")
 def charges(request, org):
-    organization = request.organization
-    number = None
-    if wanted := request.GET.get("number", ""):
-        number = get_object_or_404(organization.phone_numbers, public_id=wanted.replace("\0", ""))
-    context = {"list": lists.Ledger(organization, number, request.GET), "number": number}
-    template = "billing/_ledger.html" if request.htmx else "billing/charges.html"
-    return render(request, template, context)
+    number = wanted(request)
+    rows = lists.Ledger(request.organization, number, request.GET)
+    months = lists.months_back(today(request))
+    return listed(request, rows, name="charges", number=number, months=months)
+
+
+@require_GET
+@requires("view_billing")
+def documents(request, org):
+    rows = lists.Documents(request.organization, today(request), request.GET)
+    return listed(request, rows, name="documents")
+
+
+@require_GET
+@requires("view_billing")
+def payments(request, org):
+    return listed(request, lists.Payments(request.organization, request.GET), name="payments")
+
+
+@require_GET
+@requires("view_billing")
+def per_number(request, org):
+    rows = lists.CostPerNumber(request.organization, request.GET)
+    return listed(request, rows, name="per_number")

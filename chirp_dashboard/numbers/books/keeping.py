@@ -16,12 +16,19 @@ CHECKS = [
             SELECT price.amount
             FROM billing_rentalprice price JOIN billing_pricechange change ON change.id = change_id
             WHERE price.rental_id = rental.id AND withdrawn_at IS NULL AND applied_at IS NOT NULL
+              AND (rental.ends_on IS NULL OR rental.ends_on >= applies_from)
             ORDER BY applies_from DESC, change.id DESC LIMIT 1
         ) AS announced ON true
-        WHERE (number.rental_amount, number.interval_months, number.currency, number.organization_id)
-              IS DISTINCT FROM
-              (coalesce(announced.amount, rental.amount), rental.interval_months, rental.currency,
-               rental.organization_id)
+        WHERE number.rental_amount <> coalesce(announced.amount, rental.amount) AND NOT EXISTS (
+                  -- the sweep is at work on it
+                  SELECT FROM billing_rentalprice price
+                  JOIN billing_pricechange change ON change.id = change_id
+                  WHERE price.rental_id = rental.id AND price.amount = number.rental_amount
+                    AND withdrawn_at IS NULL AND applied_at IS NULL
+                    AND applies_from <= (%(at)s::timestamptz + interval '1 day')::date
+              )
+           OR (number.interval_months, number.currency, number.organization_id) IS DISTINCT FROM
+              (rental.interval_months, rental.currency, rental.organization_id)
            OR releases_on IS DISTINCT FROM rental.ends_on
            OR state = 'released' AND rental.ends_on IS NULL
         """,

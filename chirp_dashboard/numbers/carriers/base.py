@@ -57,6 +57,11 @@ class Carrier:
         """Take back a released number, kept aside for undo where the carrier can."""
         raise NotImplementedError
 
+    def release_all(self, phone_numbers, *, at):
+        """Take back many released numbers (a queryset)."""
+        for phone_number in phone_numbers:
+            self.release(phone_number, at=at)
+
     def take_back(self, phone_number, *, at):
         """Give a released number to its last owner again; raises Refused when it is gone."""
         raise NotImplementedError

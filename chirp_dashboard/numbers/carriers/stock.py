@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from django.apps import apps
+from django.db.models import Exists, OuterRef
 
 from chirp_dashboard.billing.models import Price
 from chirp_dashboard.organizations.refusals import Refused
@@ -74,6 +75,12 @@ class StockCarrier(Carrier):
         self.inventory.filter(
             country=phone_number.country, number=phone_number.number, status="sold"
         ).update(status="for_sale", not_for_sale_until=at + KEPT_ASIDE)
+
+    def release_all(self, phone_numbers, *, at):
+        given_back = phone_numbers.filter(country=OuterRef("country"), number=OuterRef("number"))
+        self.inventory.filter(Exists(given_back.order_by()), status="sold").update(
+            status="for_sale", not_for_sale_until=at + KEPT_ASIDE
+        )
 
     def take_back(self, phone_number, *, at):
         rows = self.inventory.select_for_update().filter(

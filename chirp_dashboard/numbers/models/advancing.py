@@ -9,10 +9,11 @@ a killed one's order is looked at again when the lease has run out.
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from chirp_dashboard.billing.gateways import Outcome as GatewayOutcome
 from chirp_dashboard.billing.gateways import gateway_for
-from chirp_dashboard.billing.models import Payment, Standing
+from chirp_dashboard.billing.models import Invoice, Payment, Standing
 from chirp_dashboard.numbers.carriers import Outcome, carrier_named
 from chirp_dashboard.organizations.models import Actor
 from chirp_dashboard.organizations.refusals import Refused
@@ -22,6 +23,8 @@ from .delivery import deliver
 LEASE = timedelta(seconds=60)
 POLL = timedelta(seconds=15)
 SILENCE = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1))
+CONFIRM_WITHIN = timedelta(minutes=60)
+CONFIRM_POLL = timedelta(minutes=1)
 SYSTEM = Actor.system("orders")
 
 
@@ -41,6 +44,21 @@ class Advances:
                 pass
         except TurnLost:
             self.refresh_from_db()
+
+    def wake(self, *, at):
+        """Look at this order now, unless a process has it or will within the minute.
+
+        While the customer is to confirm a payment, a turn only asks, so that one is taken at once. What
+        was given to the operator for silence is taken up again: somebody has spoken.
+        """
+        stuck = type(self).objects.filter(pk=self.pk, state=self.State.STUCK).first()
+        if stuck:
+            stuck.resume(by=SYSTEM, at=at)
+        asks_only = Q(payments__state=Payment.State.ACTION_REQUIRED)
+        idle = Q(next_look_at__gt=at + LEASE) | (asks_only & Q(state=self.State.PLACED))
+        woken = type(self).objects.filter(idle, pk=self.pk, state__in=self.OPEN).values("pk")
+        type(self).objects.filter(pk__in=woken, state__in=self.OPEN).update(next_look_at=at)
+        self.advance(at=at)
 
     def _step(self, *, at):
         """Take one step; False when there is something to wait for."""
@@ -67,7 +85,7 @@ class Advances:
     def _step_of_recovery(self):
         """The step whose work is not done, read from the payment and the lines."""
         payment = self.payments.order_by("-id").first()
-        if payment and payment.state in {Payment.State.CREATED, Payment.State.UNKNOWN}:
+        if payment and payment.is_waiting:
             return self.State.PLACED
         if any(line.state == line.State.PLACED for line in self.lines.all()):
             return self.State.AUTHORISED
@@ -126,29 +144,62 @@ class Advances:
         answer = self._ask_to_authorise(payment, at=at)
         if answer.outcome == GatewayOutcome.UNKNOWN:
             return self._wait(at=at, silent=True)
+        if answer.state == "action_required":
+            return self._wait_for_confirmation(payment, answer, at=at)
         with transaction.atomic():
             standing = Standing.lock(self.organization)
             self._keep_turn()
-            if answer.state == "authorised":
-                payment.move(Payment.State.AUTHORISED, at=at)
+            if answer.state in {"authorised", "captured"}:
+                payment.move(Payment.State.AUTHORISED, at=at, **payment.note_answer(answer))
                 return self._move(self.State.AUTHORISED, at=at)
-            payment.move(Payment.State.DECLINED, at=at, detail=answer.reason)
-            for line in self.lines.all():
-                self._give_up(line, line.State.FAILED, reason="Payment declined")
-            standing.settle(self.total)
-            return self._move(self.State.DECLINED, at=at, reason=answer.reason or answer.state)
+            return self._decline(payment, answer, standing=standing, at=at)
 
     def _ask_to_authorise(self, payment, *, at):
         gateway = gateway_for(self)
+        if payment.state == Payment.State.ACTION_REQUIRED:
+            known = gateway.look_up(payment)
+            if known.state == "action_required" and payment.is_overdue(CONFIRM_WITHIN, at=at):
+                return gateway.void(payment)
+            return known
         if payment.state == Payment.State.UNKNOWN:  # it was sent; the answer never came
             known = gateway.look_up(payment)
             if known.state != "missing":
                 return known
-        elif payment.state == Payment.State.CREATED:
+            with transaction.atomic():
+                self._keep_turn()
+                payment.move(
+                    Payment.State.CREATED, at=at, detail="the gateway does not know it",
+                    tries=payment.tries + 1,
+                )  # fmt: skip
+        if payment.state == Payment.State.CREATED:
             with transaction.atomic():
                 self._keep_turn()
                 payment.move(Payment.State.UNKNOWN, at=at, detail="sent")
         return gateway.authorise(payment)
+
+    def _wait_for_confirmation(self, payment, answer, *, at):
+        """The customer's bank asks: the numbers are kept for an hour, and whoever ordered them is told."""
+        with transaction.atomic():
+            Standing.lock(self.organization)
+            self._keep_turn()
+            payment.ask_for_confirmation(answer, to=[self.placed_by.email], at=at)
+            self.attempts, self.next_look_at = 0, at + CONFIRM_POLL
+            self.save(update_fields=["attempts", "next_look_at"])
+        return False
+
+    def _decline(self, payment, answer, *, standing, at):
+        """Nothing will be collected, so nothing is delivered; claims and the day's cap are free again."""
+        payment.decline(answer, at=at)
+        for line in self.lines.all():
+            self._give_up(line, line.State.FAILED, reason="Payment declined")
+        self._release_reserve(standing, delivered=0)
+        reason = answer.reason or "The payment was not confirmed within 60 minutes."
+        return self._move(self.State.DECLINED, at=at, reason=reason)
+
+    def _release_reserve(self, standing, *, delivered):
+        """What the order reserved is settled; what was not delivered no longer counts as spent."""
+        standing.settle(self.total)
+        standing.unspend(self.total - delivered, on=self.placed_on)
 
     # authorised → ordered: the carriers
 
@@ -218,7 +269,7 @@ class Advances:
         with transaction.atomic():
             standing = Standing.lock(self.organization)
             self._keep_turn()
-            standing.settle(self.total)
+            self._release_reserve(standing, delivered=delivered)
             if states == {True}:
                 return self._move(self.State.COMPLETED, at=at)
             if states == {False}:
@@ -226,18 +277,15 @@ class Advances:
             return self._move(self.State.PARTLY_COMPLETED, at=at)
 
     def _collect(self, payment, delivered, *, at):
-        """Capture `delivered` (or void, for nothing); True once the gateway has confirmed just that.
+        """Capture `delivered`, or let go of all of it; True once the gateway has confirmed one of both.
 
-        An authorisation that lapsed, or anything else that was not asked for, is for the operator.
+        What was delivered and cannot be collected this way (too small a sum, an authorisation that
+        lapsed) is asked for by an invoice of its own.
         """
         if payment.state != Payment.State.AUTHORISED:
             return True
-        gateway = gateway_for(self)
-        known = gateway.look_up(payment)
-        if known.state == "authorised":
-            gateway.capture(payment, delivered) if delivered else gateway.void(payment)
-            known = gateway.look_up(payment)
-        if known.state != ("captured" if delivered else "voided"):
+        known = self._ask_to_collect(payment, delivered)
+        if known.state not in {"captured", "voided", "declined", "missing"}:
             return False
         with transaction.atomic():
             Standing.lock(self.organization)
@@ -245,5 +293,18 @@ class Advances:
             if known.state == "captured":
                 payment.collect(known.captured, at=at)
             else:
-                payment.move(Payment.State.VOIDED, at=at)
+                payment.move(Payment.State.VOIDED, at=at, detail=known.reason)
+                Invoice.objects.issue_for_order(self, at=at)
         return True
+
+    def _ask_to_collect(self, payment, delivered):
+        """What has become of the authorisation, after the one call that should end it."""
+        gateway = gateway_for(self)
+        known = gateway.look_up(payment)
+        if known.state != "authorised":
+            return known
+        if delivered and delivered >= gateway.minimum(self.currency):
+            known = gateway.capture(payment, delivered)
+            if known.outcome != GatewayOutcome.NO or known.state != "authorised":
+                return known
+        return gateway.void(payment)

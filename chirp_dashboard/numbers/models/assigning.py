@@ -72,6 +72,8 @@ class Assigns:
             raise AssignmentRefused("That application belongs to another organization.")
         if application.is_archived:
             raise AssignmentRefused(f"{application} is archived.")
+        if application.is_paused:
+            raise AssignmentRefused(f"{application} is suspended until what is due is paid.")
         if self.is_released:
             raise AssignmentRefused(f"{self} was released. Undo the release first.")
         if self.is_suspended:

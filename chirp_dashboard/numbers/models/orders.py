@@ -34,6 +34,16 @@ class IdempotencyConflict(Refused):
     """The same idempotency key came with another order."""
 
 
+class CardNeeded(Refused):
+    """The order would be paid by card, and none is saved."""
+
+    def __init__(self):
+        super().__init__(
+            "Nothing was purchased. Purchases are paid by card, and your organization has saved none. "
+            "Save a card, then complete the purchase."
+        )
+
+
 class OrderQuerySet(models.QuerySet):
     def open(self):
         return self.filter(state__in=Order.OPEN)
@@ -52,6 +62,7 @@ class OrderQuerySet(models.QuerySet):
         on = organization.local_date(at)
         quote = self._claim(organization, person, numbers, on=on, at=at, expected=expected_total)
         standing.check_purchase(quote.total, on=on)
+        self._check_card(organization, quote.total)
         order = Order(
             organization=organization,
             placed_by=person,
@@ -110,6 +121,11 @@ class OrderQuerySet(models.QuerySet):
         application.lock()
         if application.is_archived or application.kind != Application.Kind.LIVE:
             raise Refused(f"{application} takes no live numbers. Choose another application.")
+
+    def _check_card(self, organization, total):
+        gateway = gateway_for(organization)
+        if total and gateway.collects_orders and not gateway.can_collect(organization):
+            raise CardNeeded
 
     def _with_key(self, organization, idempotency_key):
         """The order that was placed with this key already, if any."""
@@ -228,8 +244,11 @@ class Order(Advances, models.Model):
 
     @property
     def is_prepaid(self):
-        """Is it collected by a payment of its own, rather than by the next invoice?"""
-        return gateway_for(self).collects_orders
+        """Is it collected by a payment of its own, rather than by the next invoice?
+
+        Decided when it was placed, by the payment written then.
+        """
+        return gateway_for(self).collects_orders and self.payments.exists()
 
     def with_tax(self, net):
         """What `net` of its lines comes to at the rate it was quoted with."""
@@ -256,7 +275,12 @@ class Order(Advances, models.Model):
     def completes_at_once(self, quote):
         """Does nothing outside our database have a say in this order?"""
         local = all(carrier_named(line.carrier).is_local for line in quote.lines)
-        return local and not (self.is_prepaid and self.total)
+        return local and not self.needs_payment()
+
+    def needs_payment(self):
+        """Is it to have a payment of its own? Too small a sum joins the next invoice."""
+        gateway = gateway_for(self)
+        return gateway.collects_orders and self.total >= max(gateway.minimum(self.currency), 1)
 
     def complete_at_once(self, quote, *, standing, at):
         """Write the order already completed: claim, delivery and charges are one transaction."""
@@ -270,7 +294,7 @@ class Order(Advances, models.Model):
         lines = write(self, quote, unsettled=self.total)
         for name in {line.carrier for line in lines}:
             carrier_named(name).set_aside([line for line in lines if line.carrier == name])
-        if self.is_prepaid and self.total:
+        if self.needs_payment():
             Payment.objects.create(
                 organization=self.organization,
                 order=self,

@@ -16,6 +16,7 @@ from chirp_dashboard.sweeps import for_each
 from .assigning import Assigns
 from .inventory import NumberFacts, NumberQuerySet
 from .releasing import Releases
+from .suspending import FollowsStanding
 
 LIVE = ~Q(state="released")
 LABEL_LENGTH = 80
@@ -32,7 +33,7 @@ def written(values):
 UNLABELLED = ExpressionWrapper(Q(label=""), output_field=models.BooleanField())  # sorts last
 
 
-class PhoneNumberQuerySet(NumberQuerySet):
+class PhoneNumberQuerySet(FollowsStanding, NumberQuerySet):
     def live(self):
         return self.filter(LIVE)
 
@@ -268,6 +269,12 @@ class Totals(models.Model):
     monthly = models.BigIntegerField(
         default=0,
         help_text="Rentals of one month, in the minor unit; leases not counted.",
+    )
+    suspended_at = models.DateTimeField(
+        null=True, help_text="Which suspension of the standing the numbers follow."
+    )
+    is_suspending = models.BooleanField(
+        default=False, db_default=False, help_text="Some of them are still to be suspended."
     )
 
     objects = TotalsManager()

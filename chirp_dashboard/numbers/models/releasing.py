@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from django.apps import apps
 from django.db import transaction
 
-from chirp_dashboard.billing.models import Charge, Rental, Standing
+from chirp_dashboard.billing.models import Charge, Rental, RentalPrice, Standing
 from chirp_dashboard.billing.models.starting import RentalTerms
 from chirp_dashboard.numbers.carriers import carrier_named
 from chirp_dashboard.organizations.models import Actor
@@ -120,6 +120,20 @@ class Releases:
         self._finish_release(self.releases_on, by=SYSTEM, at=at)
         return True
 
+    def end_for_good(self, *, by, at):
+        """Give this number back now, locked or not. In the caller's transaction, under `Standing.lock()`."""
+        self.lock()
+        if self.is_released:
+            return
+        today = self.organization.local_date(at)
+        rental = self.open_rental()
+        self._end_rental(rental, min(today, rental.ends_on or today))
+        self._finish_release(today, by=by, at=at)
+
+    def _was_refunded(self):
+        line = getattr(self, "order_line", None)
+        return line is not None and line.is_refunded
+
     def preview_undo(self, *, on):
         """What undoing the release on the local date `on` costs and restores."""
         ended = self._assignments_ended_by_release()
@@ -133,9 +147,10 @@ class Releases:
     def undo_release(self, *, by, at, expected_cost=None):
         """Bring the number back with label and assignments, without a new purchase fee.
 
-        A new rental at the old price starts today; days already paid for are not charged again, and
-        the gap never is. Assignments to archived applications stay ended: returned in the
-        UndoPreview as `not_restored`. Raises ReleaseRefused, also when it no longer costs what the
+        A new rental starts today at the price the number would have by now, and what is announced for
+        later applies to it; days already paid for are not charged again, and the gap never is.
+        Assignments to archived applications stay ended: returned in the UndoPreview as
+        `not_restored`. Raises ReleaseRefused, also when it no longer costs what the
         person saw (`expected_cost`, minor unit), CreditLimitReached, or Refused when the number is
         gone.
         """
@@ -149,10 +164,13 @@ class Releases:
             raise ReleaseRefused(f"What it costs to bring {self} back changed since you looked.")
         standing.check_purchase(undo.cost, on=today)
         carrier_named(self.carrier).take_back(self, at=at)
-        released_at = self.released_at
+        released_at, last = self.released_at, self.open_rental()
+        values = self._state_of_return(standing) | {"releases_on": None, "released_at": None}
+        if undo.terms.amount != self.rental_amount:
+            values["rental_amount"] = undo.terms.amount
         self._change(
             "undone",
-            {"state": self.State.ACTIVE, "releases_on": None, "released_at": None},
+            values,
             by=by,
             at=at,
             note={
@@ -168,6 +186,7 @@ class Releases:
             at=at,
             description=f"Release of {self.organization.local_date(released_at):%-d %b %Y} undone",
         )
+        RentalPrice.objects.carry_over(last, to=self.open_rental(), on=today)
         self._add_to_totals(+1)
         for application in undo.restored:
             self._assign(application, by=by, at=at, note=False)
@@ -195,6 +214,8 @@ class Releases:
     def _check_returnable(self, *, at):
         if not self.is_released:
             raise ReleaseRefused(f"{self} is not released.")
+        if self._was_refunded():
+            raise ReleaseRefused(f"{self} was refunded, so it is not brought back.")
         if at >= self.undo_until:
             raise ReleaseRefused(
                 f"{self} was released more than {UNDO_FOR.days} days ago and cannot be brought back."
@@ -245,7 +266,7 @@ class Releases:
         terms = RentalTerms.from_purchase(
             self.pk,
             fee=None,
-            amount=self.rental_amount,
+            amount=last.price_for(on),
             interval_months=self.interval_months,
             billing_day=self.organization.billing_day,
             on=on,
@@ -253,6 +274,13 @@ class Releases:
         if paid_until is None or paid_until <= on:
             return terms
         return replace(terms, anchor=last.anchor, first_end=paid_until, first_amount=0)
+
+    def _state_of_return(self, standing):
+        """Active, whatever it was before; suspended where everything of the organization is."""
+        if standing.suspended_at is None:
+            return {"state": self.State.ACTIVE, "suspended_on": None}
+        on = self.organization.local_date(standing.suspended_at)
+        return {"state": self.State.SUSPENDED, "suspended_on": on}
 
     def _assignments_ended_by_release(self):
         return list(

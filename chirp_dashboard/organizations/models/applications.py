@@ -127,6 +127,11 @@ class Application(models.Model):
     def is_archived(self):
         return self.archived_at is not None
 
+    @property
+    def is_paused(self):
+        """Is it suspended, because rent is unpaid?"""
+        return self.billing_paused_at is not None
+
     def lock(self):
         self.refresh_from_db(from_queryset=Application.objects.select_for_update(no_key=True))
 

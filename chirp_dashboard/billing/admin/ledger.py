@@ -1,0 +1,108 @@
+"""What is owed: standings, charges, rentals, and the books below them."""
+
+from django.contrib import admin
+from django.utils import timezone
+
+from chirp_dashboard.billing.forms import CreditForm, TransferForm
+from chirp_dashboard.billing.models import Charge, Entry, Payment, Posting, Rental, Standing
+from chirp_dashboard.organizations.operating import Kept, KeptInline
+from chirp_dashboard.organizations.templatetags.ui import money
+
+from .asking import Asks
+from .columns import FoundByNumber, sums
+
+
+@admin.register(Standing)
+class StandingAdmin(Asks):
+    """What each organization owes, and where payments and credits are recorded."""
+
+    list_display = ("organization", "shown_balance", "shown_unsettled", "closed_through")
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "organization__slug")
+    ordering = ("organization__name",)
+    actions = ("record_payment", "issue_credit")
+    shown_balance = sums("balance", description="owed in all", of="organization")
+    shown_unsettled = sums("unsettled", description="reserved for orders", of="organization")
+
+    @admin.action(description="Record a payment…", permissions=["record"])
+    def record_payment(self, request, queryset):
+        return self.ask(
+            request, queryset, action="record_payment", title="Record a payment",
+            form_class=TransferForm, organization_of=lambda standing: standing.organization,
+            do=lambda standing, answer: self._record(request, standing.organization, answer),
+        )  # fmt: skip
+
+    def _record(self, request, organization, answer):
+        payment = Payment.objects.record_transfer(
+            organization, **answer, by=request.user, at=timezone.now()
+        )
+        return f"Recorded {money(payment.amount, payment.currency)} of {organization}."
+
+    @admin.action(description="Issue a credit…", permissions=["credit"])
+    def issue_credit(self, request, queryset):
+        return self.ask(
+            request, queryset, action="issue_credit", title="Issue a credit",
+            form_class=CreditForm, organization_of=lambda standing: standing.organization,
+            do=lambda standing, answer: self.give_credit(request, standing.organization, answer),
+        )  # fmt: skip
+
+
+@admin.register(Charge)
+class ChargeAdmin(FoundByNumber, Asks):
+    list_display = ("id", "organization", "kind", "phone_number", "on", "period_start",
+                    "shown_amount", "invoice")  # fmt: skip
+    list_filter = ("kind", "on", "organization")
+    list_select_related = ("organization", "phone_number", "invoice_line__invoice")
+    ordering = ("-id",)
+    actions = ("credit_charge",)
+    shown_amount = sums("amount")
+
+    @admin.display(ordering="invoice_line__invoice__number")
+    def invoice(self, charge):
+        line = getattr(charge, "invoice_line", None)
+        return line and line.invoice.title
+
+    @admin.action(description="Credit this charge…", permissions=["credit"])
+    def credit_charge(self, request, queryset):
+        return self.ask(
+            request, queryset, action="credit_charge", title="Credit a charge",
+            form_class=CreditForm, organization_of=lambda charge: charge.organization,
+            do=lambda charge, answer: self.give_credit(
+                request, charge.organization, answer, corrects=charge
+            ),
+        )  # fmt: skip
+
+
+@admin.register(Rental)
+class RentalAdmin(FoundByNumber, Kept):
+    list_display = ("id", "organization", "phone_number", "shown_amount", "interval_months",
+                    "starts_on", "ends_on")  # fmt: skip
+    list_filter = ("interval_months", "starts_on", "organization")
+    list_select_related = ("organization", "phone_number")
+    ordering = ("-id",)
+    shown_amount = sums("amount")
+
+
+class PostingsOfEntry(KeptInline):
+    model = Posting
+    fields = ("account", "amount", "currency")
+
+
+@admin.register(Entry)
+class EntryAdmin(Kept):
+    list_display = ("id", "organization", "kind", "description", "at")
+    list_filter = ("kind", "at", "organization")
+    list_select_related = ("organization",)
+    search_fields = ("=id", "=description")
+    ordering = ("-id",)
+    inlines = (PostingsOfEntry,)
+
+
+@admin.register(Posting)
+class PostingAdmin(Kept):
+    list_display = ("id", "organization", "entry", "account", "shown_amount")
+    list_filter = ("account", "organization")
+    list_select_related = ("organization", "entry")
+    search_fields = ("=id", "=entry__id")
+    ordering = ("-id",)
+    shown_amount = sums("amount")

@@ -14,7 +14,7 @@ from chirp_dashboard.organizations.refusals import Refused
 
 from .door import door
 from .errors import ApiError, answer, answer_to, place_of
-from .routers import applications, billing, numbers, purchasing
+from .routers import applications, billing, numbers, purchasing, webhooks
 
 api = NinjaAPI(
     title="Phone numbers",
@@ -28,6 +28,8 @@ api.add_router("/", numbers.router)
 api.add_router("/organization", applications.router)
 api.add_router("/organization", purchasing.router)
 api.add_router("/organization/billing", billing.router)
+api.add_router("/", webhooks.own)
+api.add_router("/organization", webhooks.named)
 
 
 @api.exception_handler(ApiError)

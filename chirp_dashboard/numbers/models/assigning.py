@@ -4,7 +4,8 @@ from django.apps import apps
 from django.db import transaction
 from django.db.models import F
 
-from chirp_dashboard.organizations.models import person_of
+from chirp_dashboard.numbers.notifying import notify
+from chirp_dashboard.organizations.models import WebhookEvent, person_of
 from chirp_dashboard.organizations.refusals import Refused
 
 
@@ -34,6 +35,7 @@ class Assigns:
         if not ended.update(ended_at=at, ended_because=because):
             raise NotAssigned(f"{self} is not assigned to {application}.")
         self._count(-1)
+        self._tell(WebhookEvent.REMOVED, application, at=at, ended_at=at)
         if because == "removed":
             self._note("removed", by=by, at=at, before={"application": application.name})
 
@@ -51,7 +53,11 @@ class Assigns:
             before={"application": source.name}, after={"application": target.name},
         )  # fmt: skip
 
-    def _assign(self, application, *, by, at, note=True):
+    def _tell(self, event, application=None, *, at, ended_at=None):
+        """Let `application`, or every one this number is assigned to, hear of `event`."""
+        notify(event, [self.pk], application=application, at=at, ended_at=ended_at)
+
+    def _assign(self, application, *, by, at, note=True, tell=True):
         self._check_assignable(application)
         assignment = apps.get_model("numbers", "Assignment").objects.create(
             organization=self.organization,
@@ -62,6 +68,8 @@ class Assigns:
             assigned_by=person_of(by),
         )
         self._count(+1)
+        if tell:
+            self._tell(WebhookEvent.ASSIGNED, application, at=at)
         if note:
             self._note("assigned", by=by, at=at, after={"application": application.name})
         return assignment

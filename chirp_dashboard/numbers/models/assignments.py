@@ -5,7 +5,13 @@ from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q
 
-from chirp_dashboard.organizations.models import Activity, Application, Organization
+from chirp_dashboard.numbers.notifying import notify
+from chirp_dashboard.organizations.models import (
+    Activity,
+    Application,
+    Organization,
+    WebhookEvent,
+)
 from chirp_dashboard.organizations.refusals import Refused
 
 from .phone_numbers import PhoneNumber
@@ -47,6 +53,8 @@ class AssignmentQuerySet(models.QuerySet):
         if application.is_archived:
             raise Refused(f"{application} is archived already.")
         numbers = self._lock_numbers(application)
+        ids = [number.pk for number in numbers]
+        notify(WebhookEvent.REMOVED, ids, application=application, at=at)
         self.open().filter(application=application).update(
             ended_at=at, ended_because=Assignment.Ended.ARCHIVED
         )

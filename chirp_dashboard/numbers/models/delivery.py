@@ -2,7 +2,8 @@
 
 from chirp_dashboard.billing.models import Rental
 from chirp_dashboard.billing.models.starting import RentalTerms
-from chirp_dashboard.organizations.models import Actor
+from chirp_dashboard.numbers.notifying import notify
+from chirp_dashboard.organizations.models import Actor, WebhookEvent
 from chirp_dashboard.organizations.public_ids import public_id
 from chirp_dashboard.postgres.prepared import prepared_cursor
 
@@ -99,6 +100,8 @@ def deliver(order, lines, *, standing, at):
             },
         )
         phone_numbers = dict(cursor.fetchall())
+    if application and phone_numbers:
+        notify(WebhookEvent.PURCHASED, phone_numbers.values(), application=application, at=at)
     delivered = [line for line in lines if line.public_id in phone_numbers]
     for line in delivered:
         line.state, line.phone_number_id = line.State.DELIVERED, phone_numbers[line.public_id]

@@ -9,7 +9,7 @@ from django.db import transaction
 from chirp_dashboard.billing.models import Charge, Rental, RentalPrice, Standing
 from chirp_dashboard.billing.models.starting import RentalTerms
 from chirp_dashboard.numbers.carriers import carrier_named
-from chirp_dashboard.organizations.models import Actor
+from chirp_dashboard.organizations.models import Actor, WebhookEvent
 from chirp_dashboard.organizations.refusals import Refused
 
 UNDO_FOR = timedelta(days=14)
@@ -99,6 +99,7 @@ class Releases:
             self._finish_release(ends_on, by=by, at=at)
         else:
             self._change("releasing", {"releases_on": ends_on}, by=by, at=at)
+            self._tell(WebhookEvent.RELEASING, at=at)
 
     @transaction.atomic
     def cancel_release(self, *, by, at):
@@ -189,7 +190,8 @@ class Releases:
         RentalPrice.objects.carry_over(last, to=self.open_rental(), on=today)
         self._add_to_totals(+1)
         for application in undo.restored:
-            self._assign(application, by=by, at=at, note=False)
+            self._assign(application, by=by, at=at, note=False, tell=False)
+        self._tell(WebhookEvent.RESTORED, at=at)
         return undo
 
     # parts
@@ -238,6 +240,7 @@ class Releases:
 
     def _finish_release(self, ends_on, *, by, at):
         """The number is given back: assignments end, the carrier is told, totals fall."""
+        self._tell(WebhookEvent.RELEASED, at=at)
         ended = self.assignments.open().update(ended_at=at, ended_because="released")
         self._add_to_totals(-1)
         carrier_named(self.carrier).release(self, at=at)

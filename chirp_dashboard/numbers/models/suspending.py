@@ -12,12 +12,20 @@ from django.db.models import F, Q
 from chirp_dashboard.billing.models import Dunning, Standing
 from chirp_dashboard.billing.models.rungs import LAST
 from chirp_dashboard.numbers.carriers import carrier_named
-from chirp_dashboard.organizations.models import Activity, Actor, Application, Organization
+from chirp_dashboard.numbers.notifying import notify
+from chirp_dashboard.organizations.models import (
+    Activity,
+    Actor,
+    Application,
+    Organization,
+    WebhookEvent,
+)
 from chirp_dashboard.sweeps import for_each
 
 BATCH = 5_000
 SYSTEM = Actor.system("unpaid rent")
 BEGINNING = ("", 0)
+TOLD = {"suspended": WebhookEvent.SUSPENDED, "restored": WebhookEvent.RESTORED}
 
 NAMES = """
     CASE WHEN number LIKE '+1%%' AND length(number) = 12
@@ -50,7 +58,7 @@ CHANGE = f"""
                jsonb_build_object('state', %(state_to)s::text, 'suspended_on', %(suspended_on)s::date)
         FROM changed ORDER BY id
     )
-    SELECT count(*) FROM changed
+    SELECT id FROM changed
 """  # noqa: S608 - the parts are our own
 # As `_finish_release` does for one number: a period that has begun is owed, none that begins today or later
 # will be charged by the run.
@@ -207,7 +215,9 @@ class FollowsStanding(models.QuerySet):
     def _change(organization, numbers, verb, *, at, **states):
         if not numbers:
             return 0
-        return execute(CHANGE, organization, numbers, verb=verb, at=at, **states)[0][0]
+        changed = execute(CHANGE, organization, numbers, verb=verb, at=at, **states)
+        notify(TOLD[verb], [pk for (pk,) in changed], at=at)
+        return len(changed)
 
     @staticmethod
     def _pause_applications(organization, *, at):
@@ -283,6 +293,7 @@ class FollowsStanding(models.QuerySet):
         for number in leased.select_related("organization"):
             number.open_rental().charge_periods_begun(today, at=at)
         released = [pk for (pk,) in execute(RELEASE, organization, numbers, today=today, at=at)]
+        notify(WebhookEvent.RELEASED, released, at=at, ended_at=at)
         given_back = self.filter(pk__in=released)
         for name in set(given_back.order_by().values_list("carrier", flat=True)):
             carrier_named(name).release_all(given_back.filter(carrier=name), at=at)

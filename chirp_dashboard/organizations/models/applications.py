@@ -13,6 +13,7 @@ from .activity import Activity
 from .rules import validate_slug
 
 COUNTED_TO = 10_000  # exact counts end here where no counter is kept
+WEBHOOKS_AT_MOST = 10
 
 
 class SlugTaken(Refused):
@@ -172,12 +173,30 @@ class Application(models.Model):
         """Save where this application hears of its numbers, in place of what was set before."""
         self._lock_open()
         webhook = self.webhook or Webhook(application=self, created_at=at)
+        return self._write_webhook(webhook, url=url, events=events, headers=headers, by=by, at=at)
+
+    @transaction.atomic
+    def add_webhook(self, *, url, events, headers, by, at):
+        """Let this application hear of its numbers at one more address; raises Refused at the limit."""
+        self._lock_open()
+        if self.webhooks.count() >= WEBHOOKS_AT_MOST:
+            raise Refused(f"An application has at most {WEBHOOKS_AT_MOST} webhooks.")
+        webhook = Webhook(application=self, created_at=at)
+        return self._write_webhook(webhook, url=url, events=events, headers=headers, by=by, at=at)
+
+    @transaction.atomic
+    def change_webhook(self, webhook, *, url, events, headers, by, at):
+        self._lock_open()
+        return self._write_webhook(webhook, url=url, events=events, headers=headers, by=by, at=at)
+
+    def _write_webhook(self, webhook, *, url, events, headers, by, at):
+        """Saving switches a webhook on again that was switched off."""
         before = webhook.facts() if webhook.pk else None
         same = (webhook.url, webhook.events, webhook.headers) == (url, events, headers)
         if same and webhook.disabled_at is None:
             return webhook
         webhook.url, webhook.events, webhook.headers = url, events, headers
-        webhook.failing_since = webhook.disabled_at = None  # saving switches it on again
+        webhook.failing_since = webhook.disabled_at = None
         webhook.save()
         Activity.objects.record(
             self.organization, "webhook_saved", subject=self, by=by, at=at,
@@ -186,10 +205,10 @@ class Application(models.Model):
         return webhook
 
     @transaction.atomic
-    def remove_webhook(self, *, by, at):
-        """Stop sending events to this application; do nothing where none are sent."""
+    def remove_webhook(self, webhook=None, *, by, at):
+        """Send no events there any more, else to the first one; do nothing where none are sent."""
         self._lock_open()
-        webhook = self.webhook
+        webhook = webhook or self.webhook
         if webhook is None:
             return
         before = webhook.facts()

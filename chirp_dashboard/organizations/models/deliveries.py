@@ -33,6 +33,7 @@ RETRIES = (
 )
 """Waits before the second to the sixth try, each up to a fifth longer."""
 LEASE = timedelta(seconds=60)
+KEPT_FOR = timedelta(days=30)
 SWITCHED_OFF_AFTER = timedelta(days=3)
 TWO_SECRETS_FOR = timedelta(days=1)
 LONGEST_ANSWER = 2_000
@@ -71,6 +72,11 @@ class DeliveryQuerySet(models.QuerySet):
         )
         self.filter(pk__in=[each.pk for each in taken]).update(next_try_at=at + LEASE)
         return taken
+
+    def forget_old(self, *, at):
+        """Delete what ended a month ago."""
+        ended = self.exclude(state=Delivery.State.PENDING)
+        return ended.filter(happened_at__lt=at - KEPT_FOR).delete()[0]
 
     def test(self, webhook, *, at):
         """Send a test event, whatever `webhook` wants to hear of."""

@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('organizations', '0003_tax_addresses_mail'),
+        ('organizations', '0004_mail_partly_delivered'),
     ]
 
     operations = [

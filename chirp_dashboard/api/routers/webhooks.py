@@ -1,0 +1,173 @@
+"""Webhooks: where an application hears of its numbers. The same with its own key and an admin key."""
+
+from datetime import datetime
+
+from django.utils import timezone
+from ninja import Field, Router, Status
+
+from chirp_dashboard.api.errors import ApiError
+from chirp_dashboard.api.keys import admin_key, app_key
+from chirp_dashboard.api.schemas import Camel, Id, Message, Text
+from chirp_dashboard.api.tags import check_match, tagged
+from chirp_dashboard.organizations.forms import KEPT, WebhookForm
+from chirp_dashboard.organizations.models import secret_of
+
+from .applications import find_app
+
+own = Router(auth=app_key, by_alias=True, tags=["Webhooks"])
+named = Router(auth=admin_key, by_alias=True, tags=["Webhooks"])
+
+
+class WebhookIn(Camel):
+    url: Text = Field(max_length=500, examples=["https://example.com/hooks"])
+    events: list[Id] = Field(max_length=50, examples=[["phone_numbers.assigned"]])
+    headers: dict[Id, Text] = Field({}, examples=[{"X-Token": "something secret"}])
+
+
+class WebhookChange(Camel):
+    url: Text | None = Field(None, max_length=500)
+    events: list[Id] | None = Field(None, max_length=50)
+    headers: dict[Id, Text] | None = None
+
+
+class Webhook(Camel):
+    id: str
+    app_id: str
+    url: str
+    events: list[str]
+    headers: dict[str, str] = Field(description="Values are not shown again.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewWebhook(Webhook):
+    secret: str = Field(description="Signs every delivery (Standard Webhooks). Shown this once.")
+
+
+class WebhookList(Camel):
+    webhooks: list[Webhook]
+
+
+def webhook_view(webhook):
+    return {
+        "id": webhook.public_id,
+        "appId": webhook.application.public_id,
+        "url": webhook.url,
+        "events": webhook.events,
+        "headers": dict.fromkeys(webhook.headers, KEPT),
+        "createdAt": webhook.created_at,
+        "updatedAt": webhook.updated_at,
+    }
+
+
+def cleaned(facts, webhook=None):
+    """`facts` as the form of the dashboard cleans them; raises ApiError with the field it refuses."""
+    for name, value in facts["headers"].items():
+        if not value.isprintable() or ":" in name or not name.isprintable():
+            raise ApiError(
+                400, "A header is one line of printable characters.", param=f"headers.{name}"
+            )
+    lines = "\n".join(f"{name}: {value}" for name, value in facts["headers"].items())
+    form = WebhookForm(facts | {"headers": lines}, webhook=webhook)
+    if not form.is_valid():
+        field, messages = next(iter(form.errors.items()))
+        raise ApiError(400, messages[0], param=field)
+    return form.cleaned_data
+
+
+def create(request, application, payload):
+    webhook = application.add_webhook(
+        **cleaned(payload.model_dump()), by=request.key.actor, at=timezone.now()
+    )
+    return Status(
+        201, webhook_view(webhook) | {"secret": secret_of(webhook, webhook.secret_version)}
+    )
+
+
+def show_all(application):
+    found = application.webhooks.select_related("application").order_by("id")
+    return {"webhooks": [webhook_view(webhook) for webhook in found]}
+
+
+def find(application, webhook_id):
+    found = application.webhooks.select_related("application__organization")
+    if webhook := found.filter(public_id=webhook_id).first():
+        return webhook
+    raise ApiError(404, "There is no such webhook.", param="id")
+
+
+def change(request, webhook, payload):
+    given = payload.model_dump(exclude_none=True)
+    facts = {
+        "url": webhook.url,
+        "events": webhook.events,
+        "headers": dict.fromkeys(webhook.headers, KEPT),
+    }
+    check_match(request, webhook_view(webhook), Webhook)
+    webhook.application.change_webhook(
+        webhook, **cleaned(facts | given, webhook), by=request.key.actor, at=timezone.now()
+    )
+    return tagged(webhook_view(webhook), Webhook)
+
+
+def remove(request, webhook):
+    webhook.application.remove_webhook(webhook, by=request.key.actor, at=timezone.now())
+    return {"message": "The webhook was removed."}
+
+
+# With an app key ------------------------------------------------------------------------------
+
+
+@own.post("/webhooks", response={201: NewWebhook}, summary="Create a webhook of the app")
+def create_own(request, payload: WebhookIn):
+    return create(request, request.key.application, payload)
+
+
+@own.get("/webhooks", response=WebhookList, summary="List webhooks of the app")
+def list_own(request):
+    return show_all(request.key.application)
+
+
+@own.get("/webhooks/{webhook_id}", response=Webhook, summary="Get a webhook of the app")
+def get_own(request, webhook_id: str):
+    return tagged(webhook_view(find(request.key.application, webhook_id)), Webhook)
+
+
+@own.put("/webhooks/{webhook_id}", response=Webhook, summary="Change a webhook of the app")
+def change_own(request, webhook_id: str, payload: WebhookChange):
+    return change(request, find(request.key.application, webhook_id), payload)
+
+
+@own.delete("/webhooks/{webhook_id}", response=Message, summary="Remove a webhook of the app")
+def remove_own(request, webhook_id: str):
+    return remove(request, find(request.key.application, webhook_id))
+
+
+# With an admin key ----------------------------------------------------------------------------
+
+OF_APP = "/apps/{app_id}/webhooks"
+
+
+@named.post(OF_APP, response={201: NewWebhook}, summary="Create a webhook of an app")
+def create_named(request, app_id: str, payload: WebhookIn):
+    return create(request, find_app(request, app_id), payload)
+
+
+@named.get(OF_APP, response=WebhookList, summary="List webhooks of an app")
+def list_named(request, app_id: str):
+    return show_all(find_app(request, app_id))
+
+
+@named.get(OF_APP + "/{webhook_id}", response=Webhook, summary="Get a webhook of an app")
+def get_named(request, app_id: str, webhook_id: str):
+    return tagged(webhook_view(find(find_app(request, app_id), webhook_id)), Webhook)
+
+
+@named.put(OF_APP + "/{webhook_id}", response=Webhook, summary="Change a webhook of an app")
+def change_named(request, app_id: str, webhook_id: str, payload: WebhookChange):
+    return change(request, find(find_app(request, app_id), webhook_id), payload)
+
+
+@named.delete(OF_APP + "/{webhook_id}", response=Message, summary="Remove a webhook of an app")
+def remove_named(request, app_id: str, webhook_id: str):
+    return remove(request, find(find_app(request, app_id), webhook_id))

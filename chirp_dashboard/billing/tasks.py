@@ -8,13 +8,20 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 
-from .models import InboxEvent, Payment, Refund
+from .models import BillingRun, Dunning, InboxEvent, Payment, Refund
 
 
 @app.periodic(cron="*/5 * * * *")
 @app.task(queueing_lock="charge_rentals")
 def charge_rentals(timestamp):
-    call_command("charge_rentals")
+    call_command("charge_rentals", verbosity=0)
+
+
+@app.periodic(cron="7 * * * *")
+@app.task(queueing_lock="watch_runs")
+def watch_runs(timestamp):
+    """The run cannot tell that it did not run."""
+    BillingRun.objects.alarm_if_late(at=timezone.now())
 
 
 @app.periodic(cron="*/5 * * * *")
@@ -35,6 +42,13 @@ def advance_payments(timestamp):
 @app.task(queueing_lock="advance_refunds")
 def advance_refunds(timestamp):
     Refund.objects.advance_due(at=timezone.now())
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="walk_dunning")
+def walk_dunning(timestamp):
+    """Remind, stop, suspend, release and end again, one step at a time; `follow_standing` acts on it."""
+    Dunning.objects.walk(at=timezone.now())
 
 
 @app.periodic(cron="* * * * * */15")

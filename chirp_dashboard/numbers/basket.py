@@ -21,11 +21,12 @@ class Basket:
     def of(cls, organization, person, *, at):
         holds = list(Hold.objects.of(person, organization))
         held = [hold for hold in holds if hold.is_live(at=at)]
+        quote = Quote.of(organization, held, on=organization.local_date(at))
         return cls(
             held=held,
             lapsed=[hold for hold in holds if not hold.is_live(at=at)],
-            quote=Quote.of(organization, held, on=organization.local_date(at)),
-            is_prepaid=gateway_for(organization).collects_orders,
+            quote=quote,
+            is_prepaid=gateway_for(organization).collects_order_of(quote.total, quote.currency),
         )
 
     @property

@@ -211,7 +211,7 @@ def test_money_that_is_given_back_pays_no_other_invoice(invoice, organization):
     run(JANUARY)
     note = credit(invoice, charges_of(invoice), at=noon(JANUARY), to_refund=True)
     assert Invoice.objects.unused_money(organization) == -note.total
-    assert Invoice.objects.get(billing_date=JANUARY).paid == 0
+    assert Invoice.objects.get(billing_date=JANUARY, kind="monthly").paid == 0
 
 
 # What is refused ------------------------------------------------------------------------------

@@ -80,6 +80,10 @@ class Gateway:
         """The smallest sum it collects, in the minor unit; less joins the next invoice."""
         return 0
 
+    def collects_order_of(self, total, currency):
+        """Has an order of `total` a payment of its own? Less than the minimum joins the next invoice."""
+        return self.collects_orders and total >= max(self.minimum(currency), 1)
+
     def can_collect(self, organization):
         """Is there a card to collect from? Asks nobody."""
         return True

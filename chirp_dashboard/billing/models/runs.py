@@ -5,23 +5,31 @@ lock, the database refuses a second charge for a period, and a billing date is c
 """
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import NamedTuple
 
 from django.db import connection, models, transaction
-from django.db.models import Exists, Func, OuterRef, Q
+from django.db.models import Exists, Func, Max, OuterRef, Q
+from django.db.models.functions import Greatest
 
 from chirp_dashboard.billing.periods import billing_dates, next_billing_date
-from chirp_dashboard.organizations.models import Organization
+from chirp_dashboard.organizations.models import Mail, Organization
 
 from .books import Account, Charge, Entry, Standing
 from .invoices import Invoice
+from .overlooked import overlooked
 from .price_changes import PRICE_FOR
 
 logger = logging.getLogger(__name__)
 
 BATCH = 25_000
 """Rentals charged in one transaction: other work of the organization waits that long at most."""
+
+HOUR = timedelta(hours=1)
+SILENCE = 24 * HOUR
+"""Without a run for so long, an operator is told: runs are due every few minutes."""
 
 INSERT = """
     INSERT INTO billing_charge
@@ -111,21 +119,39 @@ class PeriodsNotCharged(Exception):
     """The run went through an organization and something due was still not charged: an alarm."""
 
 
+class Wrote(NamedTuple):
+    """What one statement found due, the last id of it, and what it wrote."""
+
+    found: int
+    last: int | None
+    charges: int
+    amount: int
+
+
 @dataclass
 class Collection:
-    """What a run does for one organization, and what came of it."""
+    """What a run does for one organization, and what came of it.
+
+    `skipped` counts periods that were charged before: by a run that was interrupted or went on beside
+    this one, or when a number was released or delivered late.
+    """
 
     organization: Organization
     on: date
     at: object
     charges: int = 0
     amount: int = 0
+    skipped: int = 0
     late: int = 0
     invoices: list = field(default_factory=list)
 
     @property
     def is_quiet(self):
         return not self.charges and not self.invoices
+
+    @property
+    def invoiced(self):
+        return sum(invoice.total for invoice in self.invoices)
 
     def carry_out(self):
         """Charge and invoice every billing date reached, oldest first, then leases begun since."""
@@ -169,6 +195,7 @@ class Collection:
                 invoice = None
                 if last is None:
                     invoice = Invoice.objects.issue(standing, billing_date, at=self.at)
+            self.skipped += wrote.found - wrote.charges
             self.count(wrote, invoice)
 
     def charge_month(self, standing, start, *, after, on=None):
@@ -176,7 +203,7 @@ class Collection:
 
         Returns what was written and the id to go on after, None when there is nothing left.
         """
-        scanned, last, *wrote = self.write(
+        wrote = self.write(
             CHARGE_MONTH,
             standing,
             after=after,
@@ -186,7 +213,7 @@ class Collection:
             on=on or start,
             billing_date=None if on else start,
         )
-        return wrote, last if scanned == BATCH else None
+        return wrote, wrote.last if wrote.found == BATCH else None
 
     def charge_leases(self, through):
         """Charge every period of a lease that began by `through`."""
@@ -198,7 +225,7 @@ class Collection:
         with transaction.atomic():
             standing = Standing.lock(self.organization)
             closed = standing.closed_through or date.min
-            _, _, *wrote = self.write(
+            wrote = self.write(
                 CHARGE_LEASES,
                 standing,
                 through=through,
@@ -225,7 +252,7 @@ class Collection:
                 standing = Standing.lock(self.organization)
                 on = standing.posting_date(self.on)
                 wrote, last = self.charge_month(standing, closed, after=last, on=on)
-            self.late += wrote[0]
+            self.late += wrote.charges
             self.count(wrote)
         logger.warning("%s: %s rentals of %s charged late", self.organization, self.late, closed)
         _, missed = self.uncharged(closed)
@@ -246,17 +273,18 @@ class Collection:
                 statement,
                 values | {"organization": self.organization.pk, "entry": entry, "at": self.at},
             )
-            scanned, last, charges, amount = cursor.fetchone()
-        if charges:
+            wrote = Wrote(*cursor.fetchone())
+        if wrote.charges:
             Entry.objects.post(
-                standing, Entry.Kind.RENTAL, amount, against=Account.RENTALS, at=self.at, id=entry
-            )
-        return scanned, last, charges, amount
+                standing, Entry.Kind.RENTAL, wrote.amount,
+                against=Account.RENTALS, at=self.at, id=entry,
+            )  # fmt: skip
+        return wrote
 
     def count(self, wrote, invoice=None):
         """Remember what has been committed."""
-        self.charges += wrote[0]
-        self.amount += wrote[1]
+        self.charges += wrote.charges
+        self.amount += wrote.amount
         if invoice:
             self.invoices.append(invoice)
 
@@ -273,7 +301,9 @@ class BillingRunManager(models.Manager):
         run = self.create(as_of=min(days, default=on or at.date()), started_at=at)
         for organization, day in zip(organizations, days, strict=True):
             run.collect(Collection(organization, on=day, at=at))
+        run.alarms = overlooked(at=at, on=on)
         run.finish()
+        run.tell(at=at)
         return run
 
     def billed_organizations(self):
@@ -284,20 +314,41 @@ class BillingRunManager(models.Manager):
             | Exists(Charge.objects.filter(organization=OuterRef("pk")))
         ).order_by("pk")
 
+    def last_seen(self):
+        """When a run last ended or, with nothing left to do, was repeated; None if never."""
+        return self.aggregate(last=Max(Greatest("finished_at", "repeated_at")))["last"]
+
+    def alarm_if_late(self, *, at):
+        """Tell the operators, once a day, when something is rented and no run ended for 24 hours."""
+        rentals = self.model._meta.apps.get_model("billing", "Rental").objects
+        first = rentals.order_by("pk").values_list("created_at", flat=True).first()
+        last = self.last_seen()
+        since = last or first
+        if since is None or at - since < SILENCE:
+            return None
+        key = f"run-late-{since:%Y%m%d%H%M%S}-{(at - since).days}"
+        return Mail.objects.alarm("run_late", key=key, at=at, last=last, hours=(at - since) // HOUR)
+
 
 class BillingRun(models.Model):
     """What one run did: kept so that a due organization that got nothing is noticed.
 
     `as_of` is the earliest local date it ran for. An unfinished run was interrupted; the next one
-    does what it left.
+    does what it left. `amount` adds up all currencies; `totals` keeps them apart.
     """
 
     as_of = models.DateField()
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
+    repeated_at = models.DateTimeField(
+        null=True, help_text="When a later run last found that nothing more was due."
+    )
     organizations = models.PositiveIntegerField(default=0)
     charges = models.PositiveIntegerField(default=0)
     amount = models.BigIntegerField(default=0)
+    totals = models.JSONField(
+        default=dict, help_text="By currency: charged, and invoiced with tax, in the minor unit."
+    )
     invoices = models.PositiveIntegerField(default=0)
     skipped = models.PositiveIntegerField(
         default=0, help_text="Due periods that somebody else had charged already."
@@ -317,7 +368,12 @@ class BillingRun(models.Model):
 
     @property
     def is_quiet(self):
-        return not (self.organizations or self.failures)
+        return not (self.organizations or self.failures or self.alarms)
+
+    @property
+    def unbilled(self):
+        """The organizations that failed, or were due and got nothing."""
+        return {each["organization"] for each in self.failures + self.alarms}
 
     @property
     def collections(self):
@@ -343,10 +399,36 @@ class BillingRun(models.Model):
         self.charges = sum(collection.charges for collection in busy)
         self.amount = sum(collection.amount for collection in busy)
         self.invoices = sum(len(collection.invoices) for collection in busy)
+        self.skipped = sum(collection.skipped for collection in self.collections)
+        self.totals = self._totals(busy)
         finished = BillingRun.objects.filter(~Q(finished_at=None), as_of__gte=self.as_of)
-        if self.is_quiet and finished.exists():
+        if self.is_quiet and (before := finished.order_by("-pk").first()):
+            BillingRun.objects.filter(pk=before.pk).update(repeated_at=ClockTimestamp())
             self.delete()
             return
         self.finished_at = ClockTimestamp()
         self.save()
         self.refresh_from_db(fields=["finished_at"])
+
+    def _totals(self, collections):
+        charged, invoiced = Counter(), Counter()
+        for collection in collections:
+            charged[collection.organization.currency] += collection.amount
+            invoiced[collection.organization.currency] += collection.invoiced
+        return {
+            currency: {"charged": charged[currency], "invoiced": invoiced[currency]}
+            for currency in sorted(charged)
+        }
+
+    def tell(self, *, at):
+        """Tell the operators who was not billed, unless a run of the last day told of all of them."""
+        told = BillingRun.objects.filter(
+            pk__lt=self.pk or 0,
+            started_at__gt=self.started_at - SILENCE,
+            started_at__lte=self.started_at,
+        ).values_list("failures", "alarms")
+        known = {each["organization"] for lists in told for rows in lists for each in rows}
+        if self.unbilled - known:
+            Mail.objects.alarm(
+                "run_alarm", key=f"run-alarm-{self.pk}", at=at, run=self, count=len(self.unbilled)
+            )

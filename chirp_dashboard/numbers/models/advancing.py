@@ -58,6 +58,7 @@ class Advances:
         idle = Q(next_look_at__gt=at + LEASE) | (asks_only & Q(state=self.State.PLACED))
         woken = type(self).objects.filter(idle, pk=self.pk, state__in=self.OPEN).values("pk")
         type(self).objects.filter(pk__in=woken, state__in=self.OPEN).update(next_look_at=at)
+        self.refresh_from_db()
         self.advance(at=at)
 
     def _step(self, *, at):

@@ -25,6 +25,7 @@ from .delivery import deliver
 from .holds import Hold
 from .inventory import NumberFacts
 from .quotes import Quote, QuoteChanged
+from .refunding import Refunds
 from .writing import write
 
 LINES_PER_ORDER = 20
@@ -250,6 +251,12 @@ class Order(Advances, models.Model):
         """
         return gateway_for(self).collects_orders and self.payments.exists()
 
+    def own_payment(self):
+        """The payment of its own, where its gateway collects orders and this one was not too small."""
+        if not gateway_for(self).collects_orders:
+            return None
+        return self.payments.order_by("-id").first()
+
     def with_tax(self, net):
         """What `net` of its lines comes to at the rate it was quoted with."""
         return net + tax_on(net, self.tax_rate)
@@ -279,8 +286,7 @@ class Order(Advances, models.Model):
 
     def needs_payment(self):
         """Is it to have a payment of its own? Too small a sum joins the next invoice."""
-        gateway = gateway_for(self)
-        return gateway.collects_orders and self.total >= max(gateway.minimum(self.currency), 1)
+        return gateway_for(self).collects_order_of(self.total, self.currency)
 
     def complete_at_once(self, quote, *, standing, at):
         """Write the order already completed: claim, delivery and charges are one transaction."""
@@ -318,7 +324,7 @@ class Order(Advances, models.Model):
         )
 
 
-class OrderLine(NumberFacts):
+class OrderLine(Refunds, NumberFacts):
     """One number of an order: Chirp's purchase record."""
 
     class State(models.TextChoices):
@@ -343,6 +349,9 @@ class OrderLine(NumberFacts):
     reason = models.CharField(max_length=200, blank=True)
     phone_number = models.OneToOneField(
         "numbers.PhoneNumber", on_delete=models.PROTECT, null=True, related_name="order_line"
+    )
+    refunded_at = models.DateTimeField(
+        null=True, help_text="When an operator took it back because it never worked."
     )
 
     class Meta:

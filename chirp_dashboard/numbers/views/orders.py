@@ -31,13 +31,16 @@ def order(request, org, order):
     orders = Order.objects.select_related("placed_by", "application")
     order = get_object_or_404(orders, organization=request.organization, public_id=order)
     lines = list(order.lines.select_related("phone_number"))
+    kept = [line for line in lines if line.is_delivered and not line.is_refunded]
     context = {
         "order": order,
         "lines": lines,
-        "delivered": [line for line in lines if line.is_delivered],
+        "payment": order.own_payment(),
+        "delivered": kept,
+        "came_to": what_it_came_to(order, lines, kept),
         "lost": lost_lines(request, lines),
         "payable_on": next_billing_date(request.organization.billing_day, after=order.placed_on),
-        "due": order.with_tax(sum(line.due for line in lines if line.is_delivered)),
+        "due": order.with_tax(sum(line.due for line in kept)),
         "here": request.path,
     }
     template = "_order" if request.htmx else "order"
@@ -45,6 +48,13 @@ def order(request, org, order):
     if request.htmx and not order.is_open:
         trigger_client_event(response, "announce", {"text": outcome(order, lines)})
     return response
+
+
+def what_it_came_to(order, lines, kept):
+    """The state of the order, where refunded lines count as not delivered."""
+    if not any(line.is_refunded for line in lines):
+        return order.state
+    return Order.State.PARTLY_COMPLETED if kept else "refunded"
 
 
 def outcome(order, lines):

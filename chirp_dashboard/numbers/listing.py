@@ -240,7 +240,10 @@ class NumberList:
                 monthly=F("totals__monthly"),
                 open_applications=ArraySubquery(
                     applications.order_by("name", "id").values(
-                        data=JSONObject(id="id", name="name", slug="slug", kind="kind")
+                        data=JSONObject(
+                            id="id", name="name", slug="slug", kind="kind",
+                            paused_at="billing_paused_at",
+                        )
                     )
                 ),
             )

@@ -14,7 +14,16 @@ from .models import Order
 SHOWN = 10
 READ = 200
 """Rows looked at: a purchase of twenty numbers for an application writes forty-one."""
-ABOUT_MONEY = {"issued", "paid", "credited"}
+UNPAID = {
+    "reminded": "{what} is unpaid: reminder sent",
+    "purchases_stopped": "Purchases stopped: {what} is unpaid",
+    "suspension_begun": "Everything is suspended: {what} is unpaid",
+    "release_begun": "All numbers are released: {what} is unpaid",
+    "dunning_held": "No step about {what} before {until}: {reason}",
+    "dunning_resumed": "Steps about {what} go on",
+    "dunning_ended": "Steps about {what} ended; everything is restored",
+}
+ABOUT_MONEY = {"issued", "paid", "credited", *UNPAID}
 GOOD = {"purchased", "undone", "restored", "paid"}
 BAD = {"released", "suspended"}
 SENTENCES = {
@@ -44,7 +53,9 @@ SENTENCES = {
     "issued": "{what} issued: {total}",
     "paid": "Payment of {amount} received",
     "credited": "Credit of {amount} given: {reason}",
-}
+    "paused": "Suspended the application {what}: rent is unpaid",
+    "resumed": "Restored the application {what}",
+} | UNPAID
 TOLD = ("application", "name", "label", "releases_on", "state", "role", "total", "amount", "reason")
 PAGES = {
     "ph_": "numbers:detail",
@@ -128,6 +139,7 @@ def sentence(step, currency):
         "total": money(said.get("total"), currency),
         "amount": money(abs(said.get("amount", 0)), currency),
         "reason": said.get("reason", ""),
+        "until": long_day(date.fromisoformat(said["until"])) if said.get("until") else "",
     }
     pattern = SENTENCES.get(row.verb, "{what}: " + row.verb.replace("_", " "))
     return pattern.format(**words)

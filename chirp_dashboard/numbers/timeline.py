@@ -50,10 +50,11 @@ def releasing(before, after):
 
 
 def released(before, after):
+    text = "Released, because rent is unpaid" if after.get("because") == "unpaid" else "Released"
     ended = after.get("assignments_ended")
     if not ended:
-        return "Released"
-    return f"Released; {ended} assignment{'' if ended == 1 else 's'} ended"
+        return text
+    return f"{text}; {ended} assignment{'' if ended == 1 else 's'} ended"
 
 
 def undone(before, after):

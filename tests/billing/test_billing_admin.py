@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.db import connection
@@ -44,7 +45,8 @@ def history(billed, organization, operator):
 
 
 def test_every_model_of_billing_is_registered():
-    assert len(MODELS) == 14
+    models = {model._meta.model_name for model in apps.get_app_config("billing").get_models()}
+    assert set(MODELS) == models
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -102,11 +104,14 @@ def price(**changed):
     } | changed  # fmt: skip
 
 
+SEEN = {"seen": "yes"}
+
+
 def test_price_is_added_and_edited(operator_client, db):
-    assert operator_client.post(f"{HOME}price/add/", price()).status_code == 302
+    assert operator_client.post(f"{HOME}price/add/", price(**SEEN)).status_code == 302
     row = Price.objects.get()
     assert (row.country, row.currency, row.rental) == ("US", "USD", 150)
-    operator_client.post(f"{HOME}price/{row.pk}/change/", price(rental="175"))
+    operator_client.post(f"{HOME}price/{row.pk}/change/", price(rental="175", **SEEN))
     assert Price.objects.get().rental == 175
 
 
@@ -129,8 +134,9 @@ def test_price_in_another_currency_than_the_organizations_is_refused(operator_cl
 
 
 def test_second_price_for_the_same_day_is_refused(operator_client, db):
-    operator_client.post(f"{HOME}price/add/", price())
-    assert operator_client.post(f"{HOME}price/add/", price(rental="1")).status_code == 200
+    operator_client.post(f"{HOME}price/add/", price(**SEEN))
+    second = operator_client.post(f"{HOME}price/add/", price(rental="1", **SEEN))
+    assert "is on the price list of everyone already" in second.content.decode()
     assert Price.objects.count() == 1
 
 

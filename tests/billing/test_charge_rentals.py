@@ -379,9 +379,9 @@ def test_command_refuses_what_is_no_date():
 
 
 def test_simulation_shows_and_writes_nothing(rental, not_debug, capsys):
-    call_command("charge_rentals", on=date(2099, 12, 1), simulate=True)
+    call_command("charge_rentals", on=date(2036, 12, 1), simulate=True)
     out = capsys.readouterr().out
-    assert "northwind: 877 charges, $877.00" in out
+    assert "northwind: 121 charges, $121.00" in out
     assert "Simulated: nothing was written." in out
     assert (Charge.objects.count(), Invoice.objects.count(), BillingRun.objects.count()) == (
         2,

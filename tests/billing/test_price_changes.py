@@ -5,6 +5,7 @@ from datetime import date, timedelta
 import pytest
 from django.db import ProgrammingError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from chirp_dashboard.billing.models import (
     Charge,
@@ -17,6 +18,7 @@ from chirp_dashboard.billing.models import (
 )
 from chirp_dashboard.billing.models.price_changes import PriceChangeRefused
 from chirp_dashboard.organizations.models import Activity, Mail, Organization
+from chirp_dashboard.organizations.templatetags.ui import day
 
 from .conftest import DECEMBER, JANUARY, NOON, noon, periods, rent, run
 
@@ -291,3 +293,17 @@ def test_a_large_organization_is_billed_at_both_prices(organization, operator):
     assert all(charge.amount == charge.rental.price_for(JANUARY) for charge in charged)
     assert sum(charge.amount for charge in charged) == 40 * 150 + sum(r.amount for r in kept)
     assert Standing.objects.get().closed_through == JANUARY
+
+
+def test_the_billing_page_says_what_was_announced(organization, operator, billing_client):
+    today = timezone.now().date()
+    rent(organization, on=today, numbers=2)
+    begins = today + timedelta(days=60)
+    change = announce(organization, by=operator, at=timezone.now(), applies_from=begins)[0]
+    page = billing_client.get(f"/o/{organization.slug}/billing/").content.decode()
+    assert f"Local numbers (US) cost $1.50 per month from {day(begins)}" in page
+    assert "2 running rentals, together $2.00 now and $3.00 then." in page
+    assert "Carriers raised theirs" in page
+    change.withdraw(reason="A slip", by=operator, at=timezone.now())
+    page = billing_client.get(f"/o/{organization.slug}/billing/").content.decode()
+    assert "cost $1.50" not in page

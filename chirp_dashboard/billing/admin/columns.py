@@ -10,7 +10,9 @@ from chirp_dashboard.organizations.templatetags.ui import money
 def sums(attribute, *, description=None, of=None):
     """A column of money in the currency of its row, or of what the attribute `of` leads to."""
 
-    @admin.display(description=description or attribute.replace("_", " "), ordering=attribute)
+    ordering = None if attribute == "price" else attribute
+
+    @admin.display(description=description or attribute.replace("_", " "), ordering=ordering)
     def column(self, row):
         return money(getattr(row, attribute), (getattr(row, of) if of else row).currency)
 

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from chirp_dashboard.billing.forms import CreditForm, TransferForm
 from chirp_dashboard.billing.models import Charge, Entry, Payment, Posting, Rental, Standing
+from chirp_dashboard.billing.models.books import CreditRefused
 from chirp_dashboard.organizations.operating import Kept, KeptInline
 from chirp_dashboard.organizations.templatetags.ui import money
 
@@ -12,17 +13,40 @@ from .asking import Asks
 from .columns import FoundByNumber, sums
 
 
+class GivesCredit(Asks):
+    def has_credit_permission(self, request):
+        return request.user.has_perm("billing.add_charge")
+
+    def give_credit(self, request, organization, answer, *, corrects=None):
+        credit = Charge.objects.issue_credit(
+            organization,
+            amount=answer["amount"],
+            reason=answer["reason"],
+            corrects=corrects,
+            by=request.user,
+            at=timezone.now(),
+        )
+        given = money(-credit.amount, credit.currency)
+        return f"Credited {given} to {organization}; it joins the next invoice."
+
+
 @admin.register(Standing)
-class StandingAdmin(Asks):
+class StandingAdmin(GivesCredit, Kept):
     """What each organization owes, and where payments and credits are recorded."""
 
-    list_display = ("organization", "shown_balance", "shown_unsettled", "closed_through")
+    list_display = ("organization", "shown_balance", "shown_unsettled", "closed_through",
+                    "purchases_stopped_at", "suspended_at")  # fmt: skip
+    list_filter = (("purchases_stopped_at", admin.EmptyFieldListFilter),
+                   ("suspended_at", admin.EmptyFieldListFilter))  # fmt: skip
     list_select_related = ("organization",)
     search_fields = ("organization__name", "organization__slug")
     ordering = ("organization__name",)
     actions = ("record_payment", "issue_credit")
     shown_balance = sums("balance", description="owed in all", of="organization")
     shown_unsettled = sums("unsettled", description="reserved for orders", of="organization")
+
+    def has_record_permission(self, request):
+        return request.user.has_perm("billing.add_payment")
 
     @admin.action(description="Record a payment…", permissions=["record"])
     def record_payment(self, request, queryset):
@@ -48,13 +72,13 @@ class StandingAdmin(Asks):
 
 
 @admin.register(Charge)
-class ChargeAdmin(FoundByNumber, Asks):
+class ChargeAdmin(FoundByNumber, GivesCredit, Kept):
     list_display = ("id", "organization", "kind", "phone_number", "on", "period_start",
                     "shown_amount", "invoice")  # fmt: skip
     list_filter = ("kind", "on", "organization")
     list_select_related = ("organization", "phone_number", "invoice_line__invoice")
     ordering = ("-id",)
-    actions = ("credit_charge",)
+    actions = ("credit_charge", "issue_credit_note")
     shown_amount = sums("amount")
 
     @admin.display(ordering="invoice_line__invoice__number")
@@ -72,15 +96,39 @@ class ChargeAdmin(FoundByNumber, Asks):
             ),
         )  # fmt: skip
 
+    def has_credit_note_permission(self, request):
+        return request.user.has_perm("billing.add_invoice")
+
+    @admin.action(description="Issue a credit note for this charge…", permissions=["credit_note"])
+    def issue_credit_note(self, request, queryset):
+        return self.ask(
+            request, queryset, action="issue_credit_note", title="Issue a credit note",
+            form_class=CreditForm, organization_of=lambda charge: charge.organization,
+            do=lambda charge, answer: self._credit_invoice(request, charge, answer),
+        )  # fmt: skip
+
+    def _credit_invoice(self, request, charge, answer):
+        line = getattr(charge, "invoice_line", None)
+        if line is None:
+            raise CreditRefused("No invoice asks for it yet. Credit the charge itself instead.")
+        note = line.invoice.credit(
+            {charge: answer["amount"]}, reason=answer["reason"], by=request.user, at=timezone.now()
+        )
+        return f"Issued {note} for {line.invoice}: {money(note.total, note.currency)}."
+
 
 @admin.register(Rental)
 class RentalAdmin(FoundByNumber, Kept):
-    list_display = ("id", "organization", "phone_number", "shown_amount", "interval_months",
-                    "starts_on", "ends_on")  # fmt: skip
+    list_display = ("id", "organization", "phone_number", "shown_amount", "shown_now",
+                    "interval_months", "starts_on", "ends_on")  # fmt: skip
     list_filter = ("interval_months", "starts_on", "organization")
     list_select_related = ("organization", "phone_number")
     ordering = ("-id",)
-    shown_amount = sums("amount")
+    shown_amount = sums("amount", description="as purchased")
+    shown_now = sums("price", description="today")
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).with_price(on=timezone.now().date())
 
 
 class PostingsOfEntry(KeptInline):
@@ -94,6 +142,7 @@ class EntryAdmin(Kept):
     list_filter = ("kind", "at", "organization")
     list_select_related = ("organization",)
     search_fields = ("=id", "=description")
+    search_help_text = "Id, or the public id of a payment or an order"
     ordering = ("-id",)
     inlines = (PostingsOfEntry,)
 

@@ -8,8 +8,11 @@ checked. So an outage of the mail server, the gateway, the worker or the clock c
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models, transaction
 from django.db.models import Exists, Max, OuterRef, Q
+from django.db.models.functions import JSONObject
+from django.utils.functional import cached_property
 
 from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Actor, Mail, Organization
@@ -20,7 +23,7 @@ from chirp_dashboard.sweeps import for_each
 from .books import Charge, Standing
 from .invoices import Invoice
 from .payments import Payment, PaymentEvent
-from .rungs import LAST, RUNGS, Act, Planned, coming, interval
+from .rungs import LAST, RUNGS, Act, coming, interval, taken
 
 SYSTEM = Actor.system("unpaid rent")
 LONGEST_REASON = 200
@@ -129,9 +132,29 @@ class Arrears:
         return all(event.to_state in asked or event.at < at - SILENT_FOR for event in last)
 
 
+def plan(organization, days, *, next_on, on=None):
+    """The rungs taken on `days`, and those that come: the next one not before `next_on`, nor `on`."""
+    collects = gateway_for(organization).collects_invoices
+    rungs = taken(days, collects=collects)
+    if next_on is None:
+        return rungs
+    first = max(next_on, on) if on else next_on
+    return rungs + coming(len(rungs) - 1, on=first, collects=collects)
+
+
 class DunningQuerySet(models.QuerySet):
     def open(self):
         return self.filter(ended_at=None)
+
+    def framed(self):
+        """What every page shows of it, as one JSON object each."""
+        steps = DunningStep.objects.filter(dunning=OuterRef("pk")).order_by("rung")
+        return self.values(
+            data=JSONObject(
+                due_on="due_on", next_on="next_on", held_until="held_until",
+                taken_on=ArraySubquery(steps.values("taken_on")),
+            )
+        )  # fmt: skip
 
     def of(self, organization):
         """The open one of `organization`, or None."""
@@ -235,19 +258,8 @@ class Dunning(models.Model):
 
         On the local date `on`, what should have come by now and did not is planned for today.
         """
-        taken = [
-            Planned(step.rung, step.taken_on, is_taken=True, tries_card=self._tries_card)
-            for step in self.steps.order_by("rung")
-        ]
-        if self.ended_at or self.next_on is None:
-            return taken
-        first = max(self.next_on, on) if on else self.next_on
-        return taken + coming(self.rung, on=first, tries_card=self._tries_card)
-
-    @property
-    def _tries_card(self):
-        gateway = gateway_for(self.organization)
-        return gateway.collects_invoices and gateway.can_collect(self.organization)
+        days = self.steps.order_by("rung").values_list("taken_on", flat=True)
+        return plan(self.organization, days, next_on=self.next_on, on=on)
 
     def is_held(self, *, on):
         return self.held_until is not None and on < self.held_until
@@ -263,7 +275,7 @@ class Dunning(models.Model):
             return 0
         today = self.organization.local_date(at)
         arrears = Arrears.of(standing, on=today)
-        if not arrears.is_owed or self.invoice not in arrears.invoices:
+        if not arrears.is_owed or self.invoice_id not in {each.pk for each in arrears.invoices}:
             self._end(self.End.PAID, standing, by=SYSTEM, at=at)
             return 0
         is_free = self._watch(arrears, at=at)
@@ -278,6 +290,7 @@ class Dunning(models.Model):
     def _lock(self, standing):
         self.refresh_from_db(from_queryset=Dunning.objects.select_for_update(no_key=True))
         self.organization = standing.organization
+        self.__dict__.pop("last_step", None)
 
     def _watch(self, arrears, *, at):
         """Count the time since the last walk, if it counts; True when nothing is in the way now."""
@@ -293,7 +306,7 @@ class Dunning(models.Model):
         self.save(update_fields=["waited", "watched_at", "next_on"])
         return is_free
 
-    @property
+    @cached_property
     def last_step(self):
         return self.steps.select_related("notice").get(rung=self.rung)
 
@@ -329,7 +342,7 @@ class Dunning(models.Model):
             standing.suspended_at = at
         standing.save(update_fields=["purchases_stopped_at", "suspended_at"])
         notice = self._tell(RUNGS[rung].mail, rung, arrears, at=at)
-        self.steps.create(rung=rung, taken_on=today, at=at, notice=notice)
+        self.last_step = self.steps.create(rung=rung, taken_on=today, at=at, notice=notice)
         self.save()
         self._note(
             VERBS[RUNGS[rung].act], by=SYSTEM, at=at,
@@ -351,12 +364,12 @@ class Dunning(models.Model):
     def _tell(self, kind, what, arrears, *, at):
         """Write the mail that announces it; the next rung waits until it has been sent."""
         tries_card = arrears.tries_card
-        planned = coming(self.rung, on=self.next_on, tries_card=tries_card) if self.next_on else []
+        collects = arrears.gateway.collects_invoices
+        planned = coming(self.rung, on=self.next_on, collects=collects) if self.next_on else []
         return Mail.objects.write(
             self.organization, kind, key=f"dunning-{self.pk}-{what}", at=at,
             today=self.organization.local_date(at), dunning=self, arrears=arrears,
-            coming=planned, tries_card=tries_card,
-            is_paid_by_transfer=not arrears.gateway.collects_invoices,
+            coming=planned, tries_card=tries_card, is_paid_by_transfer=not collects,
         )  # fmt: skip
 
     def _note(self, verb, *, by, at, after):

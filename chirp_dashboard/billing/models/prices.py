@@ -1,10 +1,18 @@
 """The price list: what a number costs to purchase and to rent, from which day."""
 
+from datetime import timedelta
+
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
 from chirp_dashboard.organizations.models import Organization
+from chirp_dashboard.organizations.refusals import Refused
+from chirp_dashboard.organizations.templatetags.ui import day
+
+
+class PriceRefused(Refused):
+    """The row contradicts the price list; the text says why."""
 
 
 class NumberType(models.TextChoices):
@@ -89,4 +97,37 @@ class Price(models.Model):
         ordering = ["country", "number_type", "-valid_from"]
 
     def __str__(self):
-        return f"{self.country} {self.get_number_type_display()} from {self.valid_from}"
+        return f"{self.country} {self.get_number_type_display()} from {day(self.valid_from)}"
+
+    @property
+    def for_whom(self):
+        return self.organization or "everyone"
+
+    def has_begun(self, *, at):
+        """May it have been quoted: is its day reached anywhere on earth?"""
+        return self.valid_from <= (at + timedelta(hours=14)).date()
+
+    def alike(self):
+        """The other rows for the same organization, or for everyone, and the same kind of number."""
+        return Price.objects.exclude(pk=self.pk).filter(
+            organization=self.organization,
+            country=self.country,
+            number_type=self.number_type,
+            currency=self.currency,
+        )
+
+    def check_day(self, *, at):
+        """Refuse a day that another row has, or one in the past of a price that is in force."""
+        alike, today = self.alike(), at.date()
+        if alike.filter(valid_from=self.valid_from).exists():
+            raise PriceRefused(
+                f"{self} is on the price list of {self.for_whom} already. Change that row, or choose "
+                "another day."
+            )
+        if self.valid_from >= today:
+            return
+        if current := alike.filter(valid_from__lte=today).order_by("valid_from").last():
+            raise PriceRefused(
+                f"The price since {day(current.valid_from)} is in force for {self.for_whom}. A new "
+                f"one begins on {day(today)} or later."
+            )

@@ -68,7 +68,7 @@ class Planned:
     on: date
     is_taken: bool = False
     is_next: bool = False
-    tries_card: bool = False
+    collects: bool = False
 
     @property
     def act(self):
@@ -76,8 +76,8 @@ class Planned:
 
     @property
     def title(self):
-        if self.act is Act.REMIND and self.tries_card:
-            return "Payment was declined" if self.is_taken else "The card is tried again"
+        if self.act is Act.REMIND and self.collects and not self.is_taken:
+            return "Reminder; a saved card is tried again"
         return (TITLES_TAKEN if self.is_taken else TITLES)[self.act]
 
     @property
@@ -89,7 +89,12 @@ class Planned:
         return self.act is Act.REMIND
 
 
-def coming(after, *, on, tries_card=False):
+def taken(days, *, collects=False):
+    """The rungs that were taken on `days`."""
+    return [Planned(rung, on, is_taken=True, collects=collects) for rung, on in enumerate(days)]
+
+
+def coming(after, *, on, collects=False):
     """The rungs after the rung `after`, the first of them planned for the day `on`."""
     first = after + 1
     return [
@@ -97,7 +102,7 @@ def coming(after, *, on, tries_card=False):
             rung,
             on + timedelta(days=RUNGS[rung].day - RUNGS[first].day),
             is_next=rung == first,
-            tries_card=tries_card,
+            collects=collects,
         )
         for rung in range(first, len(RUNGS))
     ]

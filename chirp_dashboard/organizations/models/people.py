@@ -8,7 +8,7 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.expressions import ArraySubquery
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
-from django.db.models import Case, OuterRef, Q, When
+from django.db.models import Case, OuterRef, Q, Subquery, When
 from django.db.models.functions import JSONObject, Lower
 from django.utils import timezone
 
@@ -218,6 +218,8 @@ class MembershipQuerySet(models.QuerySet):
         """`user`'s memberships with what the frame of every page shows, in one query."""
         applications = Application.objects.open().filter(organization=OuterRef("organization"))
         organizations = Organization.objects.filter(memberships__user=user).order_by("name")
+        dunnings = Organization._meta.get_field("dunnings").related_model.objects.open()
+        unpaid = dunnings.filter(organization=OuterRef("organization"))
         return (
             self.filter(user=user)
             .select_related("organization")
@@ -230,6 +232,7 @@ class MembershipQuerySet(models.QuerySet):
                 organizations=ArraySubquery(
                     organizations.values(data=JSONObject(name="name", slug="slug"))
                 ),
+                dunning=Subquery(unpaid.framed()),
             )
         )
 

@@ -5,6 +5,7 @@ itself refuses, leaves through `ApiMiddleware` in the documented shape.
 """
 
 import hashlib
+import re
 import time
 from functools import wraps
 
@@ -20,6 +21,7 @@ from .models import Answer, Window
 PER_MINUTE = {"general": 120, "management": 60}
 MANAGED = ("/v1/organization/apps", "/v1/organization/app-keys", "/v1/organization/admin-keys", "/v1/webhooks")  # fmt: skip
 WITH_BODY = {"POST", "PUT", "PATCH"}
+ORDERING = re.compile(r"/v1/organization/(orders|phone-numbers/[^/]+/purchase)")
 LONGEST_KEY = 255
 UNSTORED = {401, 413, 415, 429}
 """Answers that are no outcome of the request: its repeat is worked anew."""
@@ -119,20 +121,28 @@ def is_json(request):
 
 
 def once(request, work, *, at):
-    """Answer by `work()`, or as the first request with the same Idempotency-Key was answered.
-
-    What the request does and that it was answered are one transaction under a lock that dies with its
-    connection, so a crash leaves both or neither.
-    """
+    """Answer by `work()`, or as the first request with the same Idempotency-Key was answered."""
     name = request.headers["Idempotency-Key"]
     if not (0 < len(name) <= LONGEST_KEY and name.isascii() and name.isprintable()):
-        return answer(400, f"An Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters.",
-                      param="Idempotency-Key")  # fmt: skip
+        return answer(
+            400, f"An Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters.",
+            param="Idempotency-Key",
+        )  # fmt: skip
+    if ORDERING.fullmatch(request.path_info):
+        return once_with_calls(request, name, work, at=at)
+    return once_in_one_transaction(request, name, work, at=at)
+
+
+def once_in_one_transaction(request, name, work, *, at):
+    """What the request does and that it was answered are one transaction, so a crash leaves both or neither.
+
+    Its lock dies with its connection.
+    """
     print_ = fingerprint(request)
     with transaction.atomic():
         if not lock(request.key, name):
             return in_progress()
-        if given := Answer.objects.filter(key=request.key, idempotency_key=name).first():
+        if given := given_before(request.key, name):
             return again(given, print_)
         response = work()
         if response.status_code >= 500:
@@ -140,6 +150,27 @@ def once(request, work, *, at):
         elif response.status_code not in UNSTORED:
             remember(request.key, name, print_, response, at=at)
     return response
+
+
+def once_with_calls(request, name, work, *, at):
+    """An order may call a gateway, which no transaction may contain: its own key keeps it from happening twice.
+
+    A repeat that comes before this answer was stored gets the same order.
+    """
+    print_ = fingerprint(request)
+    if given := given_before(request.key, name):
+        return again(given, print_)
+    request.order_key = (
+        f"api-{hashlib.sha256(f'{request.key.pk} {name}'.encode()).hexdigest()[:60]}"
+    )
+    response = work()
+    if response.status_code < 500 and response.status_code not in UNSTORED | {202}:
+        remember(request.key, name, print_, response, at=at)
+    return response
+
+
+def given_before(key, name):
+    return Answer.objects.filter(key=key, idempotency_key=name).first()
 
 
 def fingerprint(request):
@@ -163,7 +194,7 @@ def in_progress():
 def again(given, print_):
     if given.fingerprint != print_:
         return answer(
-            422, "This Idempotency-Key was used for another request.", code="idempotency_conflict",
+            422, code="idempotency_conflict",
             param="Idempotency-Key",
         )  # fmt: skip
     return HttpResponse(
@@ -173,7 +204,8 @@ def again(given, print_):
 
 
 def remember(key, name, print_, response, *, at):
-    Answer.objects.create(
+    given = Answer(
         key=key, idempotency_key=name, fingerprint=print_, status=response.status_code,
         body=response.content.decode(), given_at=at,
     )  # fmt: skip
+    Answer.objects.bulk_create([given], ignore_conflicts=True)

@@ -19,6 +19,7 @@ MESSAGES = {
     412: "It was changed since you read it.",
     413: "The body is too large.",
     415: "Send JSON, with Content-Type: application/json.",
+    422: "This Idempotency-Key was used for another request.",
     429: "Too many requests. Wait until the limit is reset.",
     500: "Something failed on our side. Repeat the request with the same Idempotency-Key.",
     503: "The service is not available at the moment. Try again shortly.",

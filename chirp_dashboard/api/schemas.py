@@ -174,6 +174,7 @@ class Number(Camel):
     features: list[str]
     label: str
     status: str = Field(description="active, suspended, releasing or released")
+    test: bool = Field(description="A test number costs nothing.")
     monthly_rental: int | None = Field(description="In the minor unit; null for leases.")
     currency: str
     releases_on: str | None
@@ -228,7 +229,7 @@ class Purchased(Camel):
     app_id: str
     number: str
     purchase_history_id: str
-    order_id: str
+    order_id: str | None
     created_at: datetime
 
 

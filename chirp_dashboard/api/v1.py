@@ -9,11 +9,13 @@ from django.views.decorators.http import require_GET
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from chirp_dashboard.billing.models.books import CreditLimitReached
+from chirp_dashboard.billing.models.books import CreditLimitReached, PurchasesStopped
+from chirp_dashboard.numbers.models.orders import CardNeeded, IdempotencyConflict
+from chirp_dashboard.numbers.models.testing import TestNumberGone, TestPaymentRefused
 from chirp_dashboard.organizations.refusals import Refused
 
 from .door import door
-from .errors import ApiError, answer, answer_to, place_of
+from .errors import MESSAGES, ApiError, answer, answer_to, place_of
 from .routers import applications, billing, numbers, purchasing, webhooks
 
 api = NinjaAPI(
@@ -72,8 +74,21 @@ def on_too_big(request, error):
 
 
 @api.exception_handler(CreditLimitReached)
-def on_no_credit(request, error):
+@api.exception_handler(PurchasesStopped)
+@api.exception_handler(CardNeeded)
+@api.exception_handler(TestPaymentRefused)
+def on_no_money(request, error):
     return answer(402, str(error), code="payment_required")
+
+
+@api.exception_handler(TestNumberGone)
+def on_gone(request, error):
+    return answer(409, str(error), code="number_unavailable", param="phoneNumber")
+
+
+@api.exception_handler(IdempotencyConflict)
+def on_other_order(request, error):
+    return answer(422, MESSAGES[422], code="idempotency_conflict", param="Idempotency-Key")
 
 
 @api.exception_handler(Refused)

@@ -11,7 +11,7 @@ from chirp_dashboard.organizations.models import Activity
 
 BY_NUMBER = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
 FACTS = ("public_id", "number", "number_type", "city", "region", "capabilities", "label", "state",
-         "rental_amount", "interval_months", "currency", "releases_on", "purchased_at")  # fmt: skip
+         "is_test", "rental_amount", "interval_months", "currency", "releases_on", "purchased_at")  # fmt: skip
 
 
 def location_of(row):
@@ -56,6 +56,7 @@ def number_view(row):
         "features": row["capabilities"],
         "label": row["label"],
         "status": status_of(row),
+        "test": row["is_test"],
         "monthlyRental": row["rental_amount"] if row["interval_months"] == 1 else None,
         "currency": row["currency"],
         "releasesOn": row["releases_on"] and row["releases_on"].isoformat(),

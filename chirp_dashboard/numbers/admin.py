@@ -177,10 +177,10 @@ class LinesOfOrder(KeptInline):
 @admin.register(Order)
 class OrderAdmin(Kept):
     list_display = (
-        "public_id", "organization", "state", "reason", "amount", "placed_by", "placed_at", "attempts",
+        "public_id", "organization", "state", "reason", "amount", "placer", "placed_at", "attempts",
     )  # fmt: skip
     list_filter = ("state", "organization", "gateway", "placed_at", "settled_at")
-    list_select_related = ("organization", "placed_by")
+    list_select_related = ("organization", "placed_by", "placed_by_key")
     search_fields = ("=public_id", "=idempotency_key", "placed_by__email")
     search_help_text = "Public id or person"
     ordering = ("-id",)

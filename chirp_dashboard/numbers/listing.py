@@ -241,7 +241,10 @@ class NumberList:
                 open_applications=ArraySubquery(
                     applications.order_by("name", "id").values(
                         data=JSONObject(
-                            id="id", name="name", slug="slug", kind="kind",
+                            id="id",
+                            name="name",
+                            slug="slug",
+                            kind="kind",
                             paused_at="billing_paused_at",
                         )
                     )

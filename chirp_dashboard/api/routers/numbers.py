@@ -48,7 +48,7 @@ NEWEST_FIRST = (Key(F("id"), keyset.whole),)
 def find_number(request, phone_number_id, *, live=True):
     """The number of the key's organization that is called so; else 404."""
     numbers = owned(request.key.organization) if live else request.key.organization.phone_numbers
-    found = numbers.filter(public_id=phone_number_id, is_test=False).select_related("organization")
+    found = numbers.filter(public_id=phone_number_id).select_related("organization")
     if number := found.first():
         return number
     raise ApiError(404, "Your organization has no such number.", param="phoneNumberId")
@@ -207,7 +207,7 @@ def replace(request, number, wanted):
 )
 def list_numbers(request, page: Query[paging.PageQuery], numberType: str = "", q: str = ""):
     organization = request.key.organization
-    numbers = owned(organization).filter(is_test=False)
+    numbers = owned(organization)
     if numberType:
         numbers = numbers.filter(number_type=numberType.replace("\x00", ""))
     if digits := "".join(filter(str.isdigit, q))[:20]:

@@ -1,16 +1,33 @@
-"""Numbers for sale."""
+"""Numbers for sale, quotes and orders."""
 
+import secrets
+
+from django.db.models import F, Prefetch
 from django.utils import timezone
-from ninja import Field, Query, Router, Schema
+from ninja import Field, Query, Router, Schema, Status
 
+from chirp_dashboard import keyset
 from chirp_dashboard.api import paging
 from chirp_dashboard.api.errors import ApiError
 from chirp_dashboard.api.keys import admin_key
-from chirp_dashboard.api.schemas import AvailableList
+from chirp_dashboard.api.schemas import (
+    AvailableList,
+    Order,
+    OrderIn,
+    OrderList,
+    Purchased,
+    PurchaseIn,
+)
 from chirp_dashboard.api.views import location_of
 from chirp_dashboard.billing.models import NumberType
+from chirp_dashboard.billing.periods import next_billing_date
+from chirp_dashboard.keyset import Key
+from chirp_dashboard.numbers import models
 from chirp_dashboard.numbers.models.inventory import Capability
-from chirp_dashboard.numbers.search import Criteria, Position, stock_offers
+from chirp_dashboard.numbers.models.quotes import Quote, QuoteChanged
+from chirp_dashboard.numbers.search import Criteria, Position, stock_offer, stock_offers
+
+from .applications import find_app
 
 router = Router(auth=admin_key, by_alias=True, tags=["Purchasing"])
 TYPES = {*NumberType.values, "mobile"}
@@ -98,3 +115,233 @@ def available(request, asked: Query[Search]):
         "phoneNumbers": [offer_view(offer) for offer in page.offers],
         "nextCursor": page.offers[-1].number if more else None,
     }
+
+
+# Quotes and orders ----------------------------------------------------------------------------
+
+NEWEST_FIRST = (Key(F("id"), keyset.whole),)
+WITH_LINES = Prefetch(
+    "lines", queryset=models.OrderLine.objects.select_related("phone_number").order_by("id")
+)
+
+
+def quote_of(organization, keys, *, at):
+    """What `keys` (country and number) cost now; raises ApiError for the first that is not for sale."""
+    offers = []
+    for place, key in enumerate(keys):
+        offer = stock_offer(key, organization, at=at)
+        if offer is None or offer.holder:
+            raise unavailable(key[1], param=f"lines[{place}].phoneNumber")
+        offers.append(offer)
+    return Quote.of(organization, offers, on=organization.local_date(at))
+
+
+def unavailable(number, *, param="phoneNumber"):
+    return ApiError(
+        409, f"{number} is no longer available. Nothing was purchased.", code="number_unavailable",
+        param=param,
+    )  # fmt: skip
+
+
+def key_of_number(number):
+    """`(country, number)` of what stock has under these digits; raises ApiError."""
+    found = models.InventoryNumber.objects.filter(number=number).order_by("id")
+    country = found.values_list("country", flat=True).first()
+    if country is None:
+        raise unavailable(number)
+    return country, number
+
+
+def place(request, keys, *, expected_total, application):
+    """Place an order; the Idempotency-Key, where there is one, keeps it from happening twice."""
+    try:
+        return models.Order.objects.place(
+            request.key.organization, key=request.key, numbers=keys, expected_total=expected_total,
+            idempotency_key=getattr(request, "order_key", f"api-{secrets.token_hex(30)}"),
+            at=timezone.now(), application=application,
+        )  # fmt: skip
+    except QuoteChanged as changed:
+        if changed.lost:
+            raise unavailable(next(iter(changed.lost))[1]) from None
+        now = f" It is {changed.quote.total} now." if changed.quote else ""
+        raise ApiError(
+            409, f"{changed}{now}", code="quote_changed", param="expectedTotal"
+        ) from None
+
+
+def order_view(order):
+    """An order as it is now, with the outcome of each line."""
+    lines = list(order.lines.all())
+    net = sum(line.due for line in lines)
+    return {
+        "id": order.public_id,
+        "state": order.state,
+        "lines": [line_view(line) for line in lines],
+        "net": net,
+        "tax": order.total - net,
+        "total": order.total,
+        "monthly": sum(line.rental for line in lines if line.interval_months == 1),
+        "currency": order.currency,
+        "nextInvoiceOn": next_billing_date(
+            order.organization.billing_day, after=order.placed_on
+        ).isoformat(),
+        "appId": order.application and order.application.public_id,
+        "createdAt": order.placed_at,
+    }
+
+
+def line_view(line):
+    return {
+        "id": line.public_id,
+        "number": line.number,
+        "state": line.state,
+        "reason": line.reason,
+        "phoneNumberId": line.phone_number and line.phone_number.public_id,
+        "purchaseFee": line.purchase_fee,
+        "firstRental": line.first_rental,
+        "rental": line.rental,
+        "intervalMonths": line.interval_months,
+    }
+
+
+def quote_view(quote, application):
+    """What an order would be, before it is placed: without an id."""
+    return {
+        "id": None,
+        "state": "quoted",
+        "lines": [
+            {
+                "id": None,
+                "number": line.facts.number,
+                "state": "quoted",
+                "reason": "",
+                "phoneNumberId": None,
+                "purchaseFee": line.purchase_fee,
+                "firstRental": line.first.amount,
+                "rental": line.rental,
+                "intervalMonths": line.interval_months,
+            }
+            for line in quote.lines
+        ],
+        "net": quote.net,
+        "tax": quote.tax,
+        "total": quote.total,
+        "monthly": quote.monthly,
+        "currency": quote.currency,
+        "nextInvoiceOn": quote.next_invoice_on.isoformat(),
+        "appId": application and application.public_id,
+        "createdAt": None,
+    }
+
+
+def orders_of(request):
+    found = models.Order.objects.filter(organization=request.key.organization)
+    return found.select_related("application", "organization").prefetch_related(WITH_LINES)
+
+
+class DryRun(Schema):
+    dryRun: bool = Field(False, description="Only say what it would cost.")
+
+
+@router.post(
+    "/orders", response={200: Order, 201: Order, 202: Order}, summary="Quote or place an order"
+)
+def place_order(request, payload: OrderIn, query: Query[DryRun]):
+    """With dryRun the quote; without it the order, at the total the quote said.
+
+    201 when it is settled, 202 while something outside has still to answer.
+    """
+    application = find_app(request, payload.app_id) if payload.app_id else None
+    keys = [(line.country.upper(), line.phone_number) for line in payload.lines]
+    if len(set(keys)) < len(keys):
+        raise ApiError(400, "A number stands on two lines.", param="lines")
+    if query.dryRun:
+        quote = quote_of(request.key.organization, keys, at=timezone.now())
+        return Status(200, quote_view(quote, application))
+    if payload.expected_total is None:
+        raise ApiError(
+            400, "Write the total that the quote said (dryRun=true).", param="expectedTotal"
+        )
+    order = place(request, keys, expected_total=payload.expected_total, application=application)
+    check_outcome(order)
+    placed = orders_of(request).get(pk=order.pk)
+    return Status(202 if placed.is_open else 201, order_view(placed))
+
+
+def check_outcome(order):
+    """Raise ApiError for an order that brought nothing."""
+    if order.state == order.State.DECLINED:
+        reason = order.reason or "The payment was declined."
+        raise ApiError(402, f"{reason} Nothing was purchased.", code="payment_required")
+    if order.state == order.State.FAILED:
+        raise ApiError(409, order.reason, code="number_unavailable")
+
+
+@router.get("/orders", response=OrderList, summary="List orders")
+def list_orders(request, page: Query[paging.PageQuery]):
+    rows, cursor = paging.read(
+        models.Order.objects.filter(organization=request.key.organization).values("id"),
+        NEWEST_FIRST, page, descending=True,
+    )  # fmt: skip
+    found = orders_of(request).in_bulk([row["id"] for row in rows])
+    return {"orders": [order_view(found[row["id"]]) for row in rows], "nextCursor": cursor}
+
+
+@router.get("/orders/{order_id}", response=Order, summary="Get an order")
+def get_order(request, order_id: str):
+    if order := orders_of(request).filter(public_id=order_id).first():
+        return order_view(order)
+    raise ApiError(404, "There is no such order.", param="id")
+
+
+@router.post(
+    "/phone-numbers/{app_id}/purchase",
+    response={201: Purchased, 202: Purchased},
+    summary="Purchase a number for an app",
+)
+def purchase(request, app_id: str, payload: PurchaseIn):
+    """At its price now; search or quote first to know it. A test app gets a free test number."""
+    application = find_app(request, app_id)
+    if payload.number_type not in TYPES:
+        raise ApiError(400, f"numberType is one of {', '.join(sorted(TYPES))}.", param="numberType")
+    if application.is_test:
+        return purchase_test_number(request, application, payload)
+    key = key_of_number(payload.phone_number)
+    quote = quote_of(request.key.organization, [key], at=timezone.now())
+    if quote.lines[0].facts.number_type != payload.number_type:
+        raise ApiError(400, f"{payload.phone_number} is not of that type.", param="numberType")
+    order = place(request, [key], expected_total=quote.total, application=application)
+    check_outcome(order)
+    order = orders_of(request).get(pk=order.pk)
+    (line,) = order.lines.all()
+    return Status(202 if order.is_open else 201, purchased_view(order, line, application))
+
+
+def purchased_view(order, line, application):
+    return {
+        "phoneNumberId": line.phone_number and line.phone_number.public_id,
+        "appId": application.public_id,
+        "number": line.number,
+        "purchaseHistoryId": line.public_id,
+        "orderId": order.public_id,
+        "createdAt": order.placed_at,
+    }
+
+
+def purchase_test_number(request, application, payload):
+    at = timezone.now()
+    number = models.PhoneNumber.objects.add_test(
+        application, payload.phone_number, number_type=payload.number_type,
+        by=request.key.actor, at=at,
+    )  # fmt: skip
+    return Status(
+        201,
+        {
+            "phoneNumberId": number.public_id,
+            "appId": application.public_id,
+            "number": number.number,
+            "purchaseHistoryId": number.public_id.replace("ph_test_", "ph_purch_test_"),
+            "orderId": None,
+            "createdAt": at,
+        },
+    )

@@ -49,7 +49,7 @@ class StockCarrier(Carrier):
             ) AND NOT EXISTS (
                 SELECT FROM numbers_phonenumber owned
                 WHERE owned.country = stock.country AND owned.number = stock.number
-                  AND owned.state <> 'released'
+                  AND owned.state <> 'released' AND NOT owned.is_test
             )
             ORDER BY country, number
             FOR NO KEY UPDATE

@@ -183,7 +183,7 @@ class Advances:
         with transaction.atomic():
             Standing.lock(self.organization)
             self._keep_turn()
-            payment.ask_for_confirmation(answer, to=[self.placed_by.email], at=at)
+            payment.ask_for_confirmation(answer, to=self.told_to(), at=at)
             self.attempts, self.next_look_at = 0, at + CONFIRM_POLL
             self.save(update_fields=["attempts", "next_look_at"])
         return False

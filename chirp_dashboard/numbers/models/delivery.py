@@ -3,7 +3,7 @@
 from chirp_dashboard.billing.models import Rental
 from chirp_dashboard.billing.models.starting import RentalTerms
 from chirp_dashboard.numbers.notifying import notify
-from chirp_dashboard.organizations.models import Actor, WebhookEvent
+from chirp_dashboard.organizations.models import WebhookEvent
 from chirp_dashboard.organizations.public_ids import public_id
 from chirp_dashboard.postgres.prepared import prepared_cursor
 
@@ -77,7 +77,7 @@ def deliver(order, lines, *, standing, at):
     Runs in the caller's transaction, which got `standing` from `Standing.lock()`.
     """
     organization, application = order.organization, order.delivery_application()
-    actor = Actor.person(order.placed_by)
+    actor = order.actor
     with prepared_cursor() as cursor:
         cursor.execute(
             DELIVER,
@@ -92,8 +92,8 @@ def deliver(order, lines, *, standing, at):
                 "application": application and application.pk,
                 "application_name": application and application.name,
                 "assignments": 1 if application else 0,
-                "person": actor.user.pk,
-                "actor": actor.user.pk,
+                "person": order.placed_by_id,
+                "actor": order.placed_by_id,
                 "actor_kind": actor.kind,
                 "actor_name": actor.name,
                 "at": at,

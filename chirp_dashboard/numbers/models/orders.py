@@ -14,7 +14,13 @@ from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.billing.models import Payment, Standing
 from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.numbers.carriers import carrier_named
-from chirp_dashboard.organizations.models import Activity, Application, Organization
+from chirp_dashboard.organizations.models import (
+    Activity,
+    Actor,
+    ApiKey,
+    Application,
+    Organization,
+)
 from chirp_dashboard.organizations.public_ids import PublicIdField
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.postgres.prepared import columns_of, fetch
@@ -51,7 +57,16 @@ class OrderQuerySet(models.QuerySet):
 
     @transaction.atomic
     def _place(
-        self, organization, *, person, numbers, expected_total, idempotency_key, at, application
+        self,
+        organization,
+        *,
+        person,
+        key,
+        numbers,
+        expected_total,
+        idempotency_key,
+        at,
+        application,
     ):
         standing = Standing.lock(organization)
         organization = standing.organization  # as it is now that it is locked
@@ -67,6 +82,7 @@ class OrderQuerySet(models.QuerySet):
         order = Order(
             organization=organization,
             placed_by=person,
+            placed_by_key=key,
             placed_at=at,
             placed_on=on,
             application=application,
@@ -86,14 +102,17 @@ class OrderQuerySet(models.QuerySet):
         self,
         organization,
         *,
-        person,
+        person=None,
         numbers,
         expected_total,
         idempotency_key,
         at,
         application=None,
+        key=None,
     ):
         """Place an order for `numbers` (`(country, number)` pairs) at the total the person saw.
+
+        Placed by `person`, or by a program that shows the API key `key`; a key has no holds of its own.
 
         All or nothing: raises QuoteChanged when a number is gone or the total (minor unit) no longer
         holds, CreditLimitReached, or Refused. The same `idempotency_key` again returns the same
@@ -105,6 +124,7 @@ class OrderQuerySet(models.QuerySet):
         order = self._place(
             organization,
             person=person,
+            key=key,
             numbers=numbers,
             expected_total=expected_total,
             idempotency_key=idempotency_key,
@@ -147,7 +167,7 @@ class OrderQuerySet(models.QuerySet):
         for key, hold in holds.items():
             if hold.organization_id != organization.pk:
                 lost.setdefault(key, "just taken by somebody else")
-            elif hold.person_id != person.pk:
+            elif person is None or hold.person_id != person.pk:
                 lost.setdefault(key, f"held by {hold.person}")
             else:
                 offers[key] = hold
@@ -192,7 +212,10 @@ class Order(Advances, models.Model):
     public_id = PublicIdField("ord")
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="orders")
     placed_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    placed_by_key = models.ForeignKey(
+        ApiKey, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
     )
     placed_at = models.DateTimeField()
     placed_on = models.DateField(help_text="Local date; the rentals start on it.")
@@ -225,6 +248,10 @@ class Order(Advances, models.Model):
                 fields=["organization", "idempotency_key"], name="order_idempotency_key"
             ),
             models.CheckConstraint(condition=Q(total__gte=0), name="order_total"),
+            models.CheckConstraint(
+                condition=Q(placed_by__isnull=False) ^ Q(placed_by_key__isnull=False),
+                name="order_placed_by_somebody",
+            ),
         ]
         indexes = [
             models.Index(fields=["organization", "-id"], name="order_of_organization"),
@@ -242,6 +269,19 @@ class Order(Advances, models.Model):
     @property
     def is_open(self):
         return self.state in self.OPEN
+
+    @property
+    def placer(self):
+        """The person, or the API key, that placed it."""
+        return self.placed_by or self.placed_by_key
+
+    def told_to(self):
+        """Who hears that it waits for them; None means the organization's people of billing."""
+        return [self.placed_by.email] if self.placed_by else None
+
+    @property
+    def actor(self):
+        return Actor.person(self.placed_by) if self.placed_by else self.placed_by_key.actor
 
     @property
     def is_prepaid(self):
@@ -317,7 +357,7 @@ class Order(Advances, models.Model):
             self.organization,
             "order",
             subject=self,
-            by=by or self.placed_by,
+            by=by or self.actor,
             at=at,
             before={"state": before},
             after=after,

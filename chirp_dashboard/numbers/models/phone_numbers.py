@@ -17,6 +17,7 @@ from .assigning import Assigns
 from .inventory import NumberFacts, NumberQuerySet
 from .releasing import Releases
 from .suspending import FollowsStanding
+from .testing import AddsTestNumbers
 
 LIVE = ~Q(state="released")
 LABEL_LENGTH = 80
@@ -33,7 +34,7 @@ def written(values):
 UNLABELLED = ExpressionWrapper(Q(label=""), output_field=models.BooleanField())  # sorts last
 
 
-class PhoneNumberQuerySet(FollowsStanding, NumberQuerySet):
+class PhoneNumberQuerySet(AddsTestNumbers, FollowsStanding, NumberQuerySet):
     def live(self):
         return self.filter(LIVE)
 
@@ -111,8 +112,13 @@ class PhoneNumber(Releases, Assigns, NumberFacts):
         constraints = [
             models.UniqueConstraint(
                 fields=["country", "number"],
-                condition=LIVE,
+                condition=LIVE & Q(is_test=False),
                 name="phone_number_owned_once",
+            ),
+            models.UniqueConstraint(
+                fields=["organization", "number"],
+                condition=LIVE & Q(is_test=True),
+                name="phone_number_test_once",
             ),
             models.CheckConstraint(
                 condition=Q(

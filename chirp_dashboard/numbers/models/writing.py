@@ -4,7 +4,6 @@ import json
 
 from django.apps import apps
 
-from chirp_dashboard.organizations.models import Activity
 from chirp_dashboard.organizations.public_ids import public_id
 from chirp_dashboard.postgres.prepared import prepared_cursor
 
@@ -20,11 +19,11 @@ WITH line AS (
 ),
 placed AS (
     INSERT INTO numbers_order
-        (public_id, organization_id, placed_by_id, placed_at, placed_on, application_id, gateway,
+        (public_id, organization_id, placed_by_id, placed_by_key_id, placed_at, placed_on, application_id, gateway,
          total, tax_rate, currency, idempotency_key, state, reason, attempts, next_look_at, settled_at)
     VALUES
-        (%(public_id)s::text, %(organization)s::bigint, %(person)s::bigint, %(at)s::timestamptz,
-         %(on)s::date, %(application)s::bigint, %(gateway)s::text, %(total)s::bigint,
+        (%(public_id)s::text, %(organization)s::bigint, %(person)s::bigint, %(key)s::bigint,
+         %(at)s::timestamptz, %(on)s::date, %(application)s::bigint, %(gateway)s::text, %(total)s::bigint,
          %(tax_rate)s::numeric, %(currency)s::text, %(idempotency_key)s::text, %(state)s::text, '', 0,
          %(next_look_at)s::timestamptz, %(settled_at)s::timestamptz)
     RETURNING id
@@ -98,6 +97,7 @@ def _order_values(order, unsettled):
         "public_id": order.public_id,
         "organization": order.organization_id,
         "person": order.placed_by_id,
+        "key": order.placed_by_key_id,
         "at": order.placed_at,
         "on": order.placed_on,
         "application": order.application_id,
@@ -110,8 +110,8 @@ def _order_values(order, unsettled):
         "next_look_at": order.next_look_at,
         "settled_at": order.settled_at,
         "unsettled": unsettled,
-        "actor_kind": str(Activity.ActorKind.PERSON),
-        "actor_name": str(order.placed_by),
+        "actor_kind": str(order.actor.kind),
+        "actor_name": order.actor.name,
     }
 
 

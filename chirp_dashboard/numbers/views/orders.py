@@ -28,7 +28,7 @@ MARKS = {
 @requires("view_numbers")
 def order(request, org, order):
     """One order. Safe to reload: it only reads; while it is open htmx asks again every two seconds."""
-    orders = Order.objects.select_related("placed_by", "application")
+    orders = Order.objects.select_related("placed_by", "placed_by_key", "application")
     order = get_object_or_404(orders, organization=request.organization, public_id=order)
     lines = list(order.lines.select_related("phone_number"))
     kept = [line for line in lines if line.is_delivered and not line.is_refunded]
@@ -114,6 +114,6 @@ def page_of(orders, *, after, before):
         orders = orders.filter(id__gt=Subquery(named)).order_by("id")
     elif after:
         orders = orders.filter(id__lt=Subquery(named))
-    rows = list(counted(orders.select_related("placed_by"))[: PER_PAGE + 1])
+    rows = list(counted(orders.select_related("placed_by", "placed_by_key"))[: PER_PAGE + 1])
     page = rows[:PER_PAGE]
     return page[::-1] if before else page, len(rows) > PER_PAGE

@@ -334,25 +334,29 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
 
     def _given_up(self, invoice, payment, reason, code=""):
         """Take a Stripe Invoice that will not be collected away; returns the Refusal that says why."""
-        if invoice["status"] == "draft":
-            self._ask_anyway(self.api.invoices.delete, invoice["id"])
-        else:
-            self._ask_anyway(
-                self.api.invoices.void_invoice, invoice["id"], key=key_of(payment, "void")
-            )
-            known = self.ask(self.api.invoices.retrieve, invoice["id"])
-            if known["status"] == "paid":
-                raise Silence("The customer paid it meanwhile.")
-            if known["status"] == "open":
-                raise Silence("The declined invoice is still open.")
+        known = self._take_away(invoice, payment)
+        if known and known["status"] == "paid":
+            raise Silence("The customer paid it meanwhile.")
         return Refusal(reason, code=code, object_id=invoice["id"])
 
-    def _ask_anyway(self, *args, **kwargs):
-        """Ask for something that may have been done before; the state is read afterwards."""
+    def _take_away(self, invoice, payment):
+        """Delete a draft, void what is finalised; returns what it is now, None for deleted."""
+        if invoice["status"] == "draft":
+            self.ask(self.api.invoices.delete, invoice["id"])
+            return None
+
+        def closed():
+            known = self.ask(self.api.invoices.retrieve, invoice["id"])
+            return known if known["status"] != "open" else None
+
         try:
-            self.ask(*args, **kwargs)
+            return self._once(
+                closed, self.api.invoices.void_invoice, invoice["id"], key=key_of(payment, "void")
+            )
         except Refusal as refusal:
-            logger.info("%s", refusal)
+            if known := closed():
+                return known
+            raise Silence(f"The invoice could not be voided: {refusal}") from refusal
 
     @answering
     def _void_invoice(self, payment):
@@ -360,12 +364,7 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
         if invoice is None:
             return Answer(Outcome.NO, reason="Nothing was sent.", state="missing")
         if invoice["status"] in {"draft", "open"}:
-            try:
-                self._given_up(invoice, payment, "")
-            except Silence:
-                invoice = self.ask(self.api.invoices.retrieve, invoice["id"])
-            else:
-                return Answer(Outcome.YES, state="voided", gateway_id=invoice["id"])
+            invoice = self._take_away(invoice, payment) or invoice | {"status": "void"}
         answer = self._of_invoice(invoice, payment)
         return answer if answer.state == "voided" else refused(answer, f"It is {answer.state}.")
 
@@ -435,7 +434,7 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
     def register(self, customer):
         """Make `customer` known to Stripe, once. Returns an Answer with its `gateway_id`."""
         organization = customer.organization
-        reference = f"customer-{organization.pk}-{customer.created_at.timestamp():.0f}"
+        reference = f"customer-{organization.pk}-{customer.created_at.timestamp():.6f}"
 
         def known():
             since = {"created": {"gte": earliest(customer)}}
@@ -558,6 +557,10 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
                 if wait is None:
                     raise meaning_of(error) from error
                 self.pause(wait)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # The SDK stumbles over JSON of another shape.
+                logger.exception("An answer of Stripe's makes no sense")
+                raise Silence(UNAVAILABLE) from error
             else:
                 return self._plain(found)
         raise Silence(UNAVAILABLE)
@@ -740,7 +743,7 @@ def of_refund(refund):
 def card_of(known):
     """The facts of a customer's card that we keep; empty where there is none."""
     method = known["invoice_settings"]["default_payment_method"]
-    if not method:
+    if not method or method.get("customer") is None:  # detached
         return {"payment_method": ""}
     card = method.get("card") or {}
     year, month = card.get("exp_year"), card.get("exp_month")

@@ -302,9 +302,21 @@ SELLER_BANK = env_text("SELLER_BANK").replace("\\n", "\n")
 SELLER_TAX_ID = env_text("SELLER_TAX_ID")
 TAX_NAME = env_text("TAX_NAME", "Tax")  # of the tax line: VAT, Sales tax, GST
 
-# Stripe. Several webhook secrets are accepted while one is exchanged for the next.
+# Cards are taken where a key is set; several webhook secrets are good while one is being rotated.
 STRIPE_SECRET_KEY = env_text("STRIPE_SECRET_KEY")
+if STRIPE_SECRET_KEY and not STRIPE_SECRET_KEY.startswith(("sk_", "rk_")):
+    raise ImproperlyConfigured(
+        "STRIPE_SECRET_KEY is not a secret key; those begin with sk_ or rk_."
+    )
 STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRETS")
+if PRODUCTION and STRIPE_SECRET_KEY and not STRIPE_WEBHOOK_SECRETS:
+    raise ImproperlyConfigured(
+        "STRIPE_WEBHOOK_SECRETS is not set; with STRIPE_SECRET_KEY, production does not start without "
+        "it, because nothing that Stripe says could be believed."
+    )
+STRIPE_API_BASE = env_text("STRIPE_API_BASE")  # a counterpart of Stripe's, in tests
+if PRODUCTION and STRIPE_API_BASE:
+    raise ImproperlyConfigured("STRIPE_API_BASE is for tests; it is refused in production.")
 
 # Only outside production: the demo's sign-in password; made up and kept in DATA_DIR when unset.
 DEMO_PASSWORD = env_text("DEMO_PASSWORD")
@@ -315,5 +327,9 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env_text("LOG_LEVEL", "INFO")},
-    "loggers": {"django": {"handlers": []}, "procrastinate": {"level": "WARNING"}},
+    "loggers": {
+        "django": {"handlers": []},
+        "procrastinate": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},
+    },
 }

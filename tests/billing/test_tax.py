@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chirp_dashboard.billing.models import Charge, Entry, Invoice, Posting, Standing
+from chirp_dashboard.billing.models import Charge, Entry, Invoice, Payment, Posting, Standing
 from chirp_dashboard.billing.models.books import CreditLimitReached
+from chirp_dashboard.billing.models.invoices import BooksDisagree
 from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.numbers.books import check_books
+from chirp_dashboard.numbers.models import Order
 from chirp_dashboard.organizations.models import Mail
 
 from .conftest import DECEMBER, JANUARY, NOON, OPERATOR, noon, rent, run
@@ -152,6 +154,73 @@ def test_issued_invoice_is_told_once_by_mail(organization, owner):
     assert mail.subject == "Invoice 000001: $2.27"
     assert mail.to == [owner.email]
     assert Invoice.objects.get().public_id in mail.text
+
+
+# Orders ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def delivered(taxed, owner):
+    """An order at 19.5 per cent whose charges wait for a document of their own; the rate is 7 now."""
+    order = Order.objects.create(
+        organization=taxed,
+        placed_by=owner,
+        placed_at=NOON,
+        placed_on=NOON.date(),
+        gateway="test",
+        total=304,
+        tax_rate=taxed.tax_rate,
+        currency="USD",
+        idempotency_key="key",
+        state=Order.State.COMPLETED,
+        settled_at=NOON,
+    )
+    rent(taxed, on=NOON.date(), numbers=2, order=order)
+    taxed.tax_rate = Decimal("7")
+    taxed.save()
+    return order
+
+
+def test_order_that_collected_nothing_is_invoiced_as_it_was_quoted(delivered):
+    invoice = Invoice.objects.issue_for_order(delivered, at=NOON)
+    assert (invoice.kind, invoice.net, invoice.tax, invoice.paid) == ("order", 254, 50, 0)
+    assert invoice.issued_on == invoice.due_on == NOON.date()
+    assert invoice.tax_rate == Decimal("19.5")
+    assert Mail.objects.filter(kind="invoice_issued").count() == 1
+    assert check_books(at=NOON) == []
+
+
+def test_order_is_invoiced_once_and_never_by_the_run(delivered):
+    Invoice.objects.issue_for_order(delivered, at=NOON)
+    assert Invoice.objects.issue_for_order(delivered, at=NOON) is None
+    run(DECEMBER)
+    assert Invoice.objects.get(kind="monthly").net == 200
+
+
+def test_money_received_before_pays_the_invoice_of_an_order(delivered, taxed):
+    Payment.objects.record_transfer(
+        taxed, amount=1000, received_on=NOON.date(), reference="early", by=OPERATOR, at=NOON
+    )
+    assert Invoice.objects.issue_for_order(delivered, at=NOON).is_paid
+
+
+def test_receipt_of_another_sum_than_collected_is_refused(delivered):
+    with pytest.raises(BooksDisagree, match="254 was collected for charges of 304"):
+        Invoice.objects.issue_receipt(delivered, captured=254, at=NOON)
+    assert not Invoice.objects.exists()
+    assert Invoice.objects.issue_receipt(delivered, captured=304, at=NOON).tax == 50
+
+
+def test_receipt_is_credited_with_what_was_paid_as_tax(delivered):
+    receipt = Invoice.objects.issue_receipt(delivered, captured=304, at=NOON)
+    fees = Charge.objects.filter(order=delivered, kind="purchase_fee")
+    note = receipt.credit(fees, reason="Never worked", by=OPERATOR, at=NOON, to_refund=True)
+    assert (note.order, note.net, note.tax) == (delivered, -200, -39)
+    rest = Charge.objects.filter(order=delivered, kind="rental")
+    rest = receipt.credit(rest, reason="Never worked", by=OPERATOR, at=NOON, to_refund=True)
+    assert (rest.net, rest.tax) == (-54, -11)
+    run(DECEMBER)
+    assert Invoice.objects.get(kind="monthly").net == 200
 
 
 # The credit limit -----------------------------------------------------------------------------

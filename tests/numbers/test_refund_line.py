@@ -195,3 +195,17 @@ def test_the_order_page_shows_what_was_refunded(order, owner_client):
     placed.lines.last().refund(reason="Neither did this", by=OPERATOR, at=LATER)
     page = owner_client.get(f"/o/northwind/orders/{placed.public_id}/").content.decode()
     assert "Fee and rental are credited. The numbers are yours no more." in page
+
+
+def test_what_other_credits_left_too_little_for_is_credited_on_the_next_invoice(
+    order, organization
+):
+    placed = order()
+    Charge.objects.issue_credit(organization, amount=250, reason="Gift", by=OPERATOR, at=NOON)
+    Rental.objects.charge_due(on=date(2026, 12, 1), at=NOON + timedelta(days=8))
+    assert Invoice.objects.get().net == 2 * (DUE + 100) - 250
+    refund(placed, at=NOON + timedelta(days=9))
+    assert not Invoice.objects.filter(kind="credit_note").exists()
+    credits = Charge.objects.filter(kind="credit").exclude(corrects=None)
+    assert sorted(credits.values_list("amount", flat=True)) == [-100, -100, -27]
+    assert check_books(at=NOON + timedelta(days=9)) == []

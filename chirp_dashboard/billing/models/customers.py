@@ -1,9 +1,38 @@
 """Customers: what an organization is called at a gateway, and the card it saved there."""
 
-from django.db import models
+from datetime import timedelta
+
+from django.db import models, transaction
 from django.utils import timezone
 
-from chirp_dashboard.organizations.models import Organization
+from chirp_dashboard.billing.gateways import GATEWAYS, Outcome
+from chirp_dashboard.organizations.models import Activity, Actor, Organization
+from chirp_dashboard.organizations.refusals import Refused
+
+EXPIRING = timedelta(days=31)
+
+
+class GatewaySilent(Refused):
+    """The gateway did not answer, or refused; nothing was changed."""
+
+
+class CustomerQuerySet(models.QuerySet):
+    def ensure(self, organization, *, at):
+        """The Customer of `organization` at its gateway, made there if need be: one, however many ask.
+
+        Asks the gateway, so call it outside every transaction. Raises GatewaySilent.
+        """
+        customer, _ = self.get_or_create(
+            organization=organization,
+            gateway=organization.gateway,
+            defaults={"created_at": at, "updated_at": at},
+        )
+        if not customer.gateway_id:
+            answer = customer.at_gateway.register(customer)
+            check(answer)
+            self.filter(pk=customer.pk, gateway_id="").update(gateway_id=answer.gateway_id)
+            customer.refresh_from_db()
+        return customer
 
 
 class Customer(models.Model):
@@ -23,6 +52,8 @@ class Customer(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
 
+    objects = CustomerQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["organization", "gateway"], name="customer_once"),
@@ -37,5 +68,59 @@ class Customer(models.Model):
         return self.gateway_id or f"{self.organization} at {self.gateway}"
 
     @property
+    def at_gateway(self):
+        return GATEWAYS[self.gateway]
+
+    @property
     def has_card(self):
         return bool(self.payment_method)
+
+    @property
+    def card(self):
+        """What people call it: “Visa •••• 4242”."""
+        brand = self.brand.replace("_", " ")
+        return f"{brand[:1].upper()}{brand[1:]} •••• {self.last4}" if self.last4 else brand.title()
+
+    def is_expired(self, on):
+        return self.expires_on is not None and self.expires_on < on
+
+    def is_expiring(self, on):
+        """Does it expire soon, or has it?"""
+        return self.expires_on is not None and self.expires_on < on + EXPIRING
+
+    def refresh(self):
+        """Read the saved card anew. Asks the gateway; raises GatewaySilent."""
+        check(self.at_gateway.refresh(self))
+
+    @transaction.atomic
+    def keep_card(self, *, payment_method, brand="", last4="", expires_on=None, at):
+        """Keep what the gateway says of the saved card; a change leaves an activity row."""
+        self.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
+        facts = (payment_method, brand, last4, expires_on)
+        if facts == (self.payment_method, self.brand, self.last4, self.expires_on):
+            return
+        before = self.card
+        self.payment_method, self.brand, self.last4, self.expires_on = facts
+        self.updated_at = at
+        self.save(update_fields=["payment_method", "brand", "last4", "expires_on", "updated_at"])
+        Activity.objects.record(
+            self.organization, "card_changed" if self.has_card else "card_removed",
+            subject=self.organization.slug, by=Actor.system(self.gateway), at=at,
+            before={"card": before} if before else None,
+            after={"card": self.card} if self.has_card else None,
+        )  # fmt: skip
+
+    def forget(self, *, at):
+        """The gateway knows this customer no more; whoever asks next makes another there."""
+        self.keep_card(payment_method="", at=at)
+        self.gateway_id, self.created_at = "", at
+        self.save(update_fields=["gateway_id", "created_at"])
+
+
+def check(answer):
+    """Raise GatewaySilent unless the gateway said yes."""
+    if answer.outcome is not Outcome.YES:
+        raise GatewaySilent(
+            "The page where cards are kept cannot be reached now. Nothing was changed. Try again in a "
+            "few minutes."
+        )

@@ -57,27 +57,38 @@ class Refunds:
             raise LineRefundRefused(f"{order} is not settled yet. Settle it first.")
 
     def _credit(self, *, reason, by, at):
-        """Credit what is left of every charge for the number; returns the notes on the order's documents."""
+        """Credit what is left of every charge for the number; returns the notes on the order's documents.
+
+        What no invoice asked for yet, or what one asked for after other credits had lowered it, is
+        credited on the next invoice.
+        """
+        invoiced = self._left_by_invoice()
+        others = invoiced.pop(None, {})
+        notes = []
+        for invoice, left in sorted(invoiced.items(), key=self._order_last):
+            if sum(left.values()) > invoice.left_to_credit:
+                others |= left
+            else:
+                notes.append(invoice.credit(left, reason=reason, by=by, at=at, to_refund=True))
+        for charge, amount in others.items():
+            Charge.objects.issue_credit(
+                self.order.organization,
+                amount=amount, reason=reason, by=by, at=at, corrects=charge,
+            )  # fmt: skip
+        return [note for note in notes if note.order_id == self.order_id]
+
+    def _left_by_invoice(self):
+        """`{invoice or None: {charge: what of it can still be credited}}`."""
         charges = Charge.objects.filter(
             phone_number=self.phone_number_id,
             kind__in=[Charge.Kind.PURCHASE_FEE, Charge.Kind.RENTAL],
         ).select_related("invoice_line__invoice__organization")
-        left = Charge.objects.left_of(list(charges))
-        invoiced = {}
-        for charge, amount in left.items():
+        found = {}
+        for charge, amount in Charge.objects.left_of(list(charges)).items():
             line = getattr(charge, "invoice_line", None)
-            if amount and line:
-                invoiced.setdefault(line.invoice, []).append(charge)
-            elif amount:
-                Charge.objects.issue_credit(
-                    self.order.organization,
-                    amount=amount, reason=reason, by=by, at=at, corrects=charge,
-                )  # fmt: skip
-        notes = [
-            invoice.credit(charges, reason=reason, by=by, at=at, to_refund=True)
-            for invoice, charges in sorted(invoiced.items(), key=self._order_last)
-        ]
-        return [note for note in notes if note.order_id == self.order_id]
+            if amount:
+                found.setdefault(line and line.invoice, {})[charge] = amount
+        return found
 
     def _order_last(self, credited):
         """What the order's documents free is given back, so it must not pay the other ones first."""

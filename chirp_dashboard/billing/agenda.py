@@ -113,7 +113,7 @@ class Agenda:
 
     def _dunning(self):
         for step in self.statement.dunning_steps:
-            yield Event(step.on, "dunning", f"dunning-{step.on:%Y%m%d}", step.title, step.note)
+            yield Event(step.on, "dunning", f"dunning-{step.on:%Y%m%d}", step.title, step.meaning)
 
     @cached_property
     def months(self):

@@ -7,7 +7,7 @@ from functools import cached_property
 from chirp_dashboard.organizations.templatetags.ui import money
 
 WIDTH, HEIGHT, TOP, BASE = 640, 224, 28, 196
-LEFT = 64  # for the words of the axis
+LEFT = 72  # for the words of the axis
 LINE = 18  # of the words on hover
 LONGEST_BAR = 56
 
@@ -74,6 +74,7 @@ class Bar:
     top: float
     tip_width: int = 0
     middle: float = field(default=0)
+    is_second: bool = False  # its name is left out where there is little room
 
     @property
     def is_planned(self):
@@ -85,7 +86,9 @@ class Bar:
 
     @property
     def tip_x(self):
-        return round(min(max(self.middle - self.tip_width / 2, 0), WIDTH - self.tip_width), 1)
+        """Beside the bar, on the side where there is room."""
+        right = self.x + self.width + 8
+        return round(right if right + self.tip_width <= WIDTH else self.x - 8 - self.tip_width, 1)
 
     @property
     def tip_height(self):
@@ -187,11 +190,16 @@ class Chart:
         pitch = (WIDTH - LEFT) / len(self.columns)
         width = round(min(pitch * 0.66, LONGEST_BAR), 1)
         return [
-            self._bar(month, middle=LEFT + pitch * (place + 0.5), width=width)
+            self._bar(
+                month,
+                middle=LEFT + pitch * (place + 0.5),
+                width=width,
+                is_second=(len(self.columns) - place) % 2 == 0,
+            )
             for place, month in enumerate(self.columns)
         ]
 
-    def _bar(self, month, *, middle, width):
+    def _bar(self, month, *, middle, width, is_second):
         x = round(middle - width / 2, 1)
         lines = self._lines(month)
         longest = max(len(name) + len(text) for name, text in lines)
@@ -206,6 +214,7 @@ class Chart:
             top=self.y(month.above),
             tip_width=max(120, 7 * longest + 36),
             middle=round(middle, 1),
+            is_second=is_second,
         )
 
     def _rects(self, month, x, width):

@@ -8,7 +8,9 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 
+from .gateways import GATEWAYS
 from .models import BillingRun, Dunning, InboxEvent, Payment, Refund
+from .reconciling import reconcile
 
 
 @app.periodic(cron="*/5 * * * *")
@@ -63,3 +65,11 @@ def wake_inbox():
     """Have the inbox worked now; without this the next sweep does it."""
     with contextlib.suppress(AlreadyEnqueued), transaction.atomic():
         work_inbox.defer(timestamp=0)
+
+
+@app.periodic(cron="47 4 * * *")
+@app.task(queueing_lock="reconcile_stripe")
+def reconcile_stripe(timestamp):
+    """Compare the books with Stripe and mend what is safe; an operator is told of the rest."""
+    if gateway := GATEWAYS.get("stripe"):
+        reconcile(gateway, at=timezone.now(), repair=True)

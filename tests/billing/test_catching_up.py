@@ -1,7 +1,9 @@
 """Thirteen months at once: every missed invoice at the price and the tax of its own period."""
 
-from datetime import date
+import random
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -135,3 +137,57 @@ def test_negative_prices_are_refused_by_the_database(renting, operator):
     change, rental = PriceChange.objects.first(), rent(renting, on=date(2026, 11, 23))[0]
     with pytest.raises(IntegrityError), transaction.atomic():
         RentalPrice.objects.create(change=change, rental=rental, amount=-1)
+
+
+# Outages and wrong clocks ---------------------------------------------------------------------
+
+NEW_YORK = ZoneInfo("America/New_York")
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def schedule():
+    """Moments at which the worker runs: around every midnight on which something begins."""
+    begins = [day for day, _ in expected()] + [date(2027, month, 23) for month in (2, 5, 8, 11)]
+    midnights = [datetime.combine(day, time(), NEW_YORK).astimezone(UTC) for day in begins]
+    around = sorted(midnight + gap for midnight in midnights for gap in (-MINUTE, MINUTE))
+    return [NOON, *around, noon(CHRISTMAS)]
+
+
+def billed(moments):
+    """What stands in the books after runs at `moments`, apart from when it was written; taken back."""
+    with transaction.atomic():
+        for moment in moments:
+            report = Rental.objects.charge_due(at=moment)
+            assert (report.failures, report.alarms) == ([], [])
+        assert check_books(at=max(moments)) == []
+        found = (
+            sorted(
+                Charge.objects.values_list(
+                    "rental", "kind", "phone_number", "period_start", "period_end", "on",
+                    "billing_date", "amount", "invoice_line__invoice__billing_date",
+                ),
+                key=str,
+            ),
+            sorted(Invoice.objects.values_list("billing_date", "total", "tax", "line_count")),
+        )  # fmt: skip
+        transaction.set_rollback(True)
+    return found
+
+
+@pytest.mark.parametrize("down", [11 * MINUTE, DAY, 45 * DAY, 395 * DAY])
+def test_outage_changes_nothing_but_the_time(renting, down):
+    moments = schedule()
+    undisturbed = billed(moments)
+    assert len(undisturbed[1]) == 13
+    begins = datetime.combine(date(2026, 12, 1), time(), NEW_YORK) - 5 * MINUTE
+    up = [moment for moment in moments if not begins <= moment < begins + down]
+    assert len(up) < len(moments)
+    assert billed([*up, moments[-1]]) == undisturbed
+
+
+@pytest.mark.parametrize("wrong", [-DAY, -HOUR, HOUR, DAY])
+def test_wrong_clock_changes_nothing_but_the_time(renting, wrong):
+    moments = schedule()
+    chance = random.Random(7)
+    shifted = [moment + chance.choice([timedelta(), wrong]) for moment in moments[:-1]]
+    assert billed([*shifted, moments[-1]]) == billed(moments)

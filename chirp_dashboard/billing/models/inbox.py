@@ -8,9 +8,10 @@ from django.db import connection, models, transaction
 from django.db.models import F, Q
 
 from chirp_dashboard.billing.gateways import GATEWAYS, Outcome, UnknownGateway
+from chirp_dashboard.billing.gateways.listing import NoAnswer
 from chirp_dashboard.organizations.models import Activity, Actor, Mail, refuse
 
-from .customers import Customer
+from .customers import Customer, GatewaySilent
 from .payments import Payment
 from .refunds import Refund
 
@@ -238,18 +239,20 @@ def look_at_refund(gateway, notice, *, at):
 def look_at_dispute(gateway, notice, *, at):
     """A customer took money back through their bank: an operator must answer within days."""
     dispute = gateway.look_up_dispute(notice.object_id)
-    answered(dispute)
-    payment = find(Payment, gateway, notice)
-    told = Mail.objects.alarm(
-        "dispute_alarm", key=f"dispute-{notice.object_id}-{dispute.state}", at=at,
-        dispute=dispute, gateway=gateway.name, payment=payment,
-    )  # fmt: skip
-    if told and payment:
-        Activity.objects.record(
-            payment.organization, "disputed", subject=payment, by=SYSTEM, at=at,
-            after={"dispute": notice.object_id, "state": dispute.state, "reason": dispute.reason,
-                   "amount": dispute.captured},
+    if dispute.outcome is not Outcome.YES:
+        raise Unanswered(dispute.reason)
+    payment = find(Payment, gateway, notice) or find_by_invoice(gateway, notice)
+    with transaction.atomic():
+        told = Mail.objects.alarm(
+            "dispute_alarm", key=f"dispute-{notice.object_id}-{dispute.state}", at=at,
+            dispute=dispute, gateway=gateway.name, payment=payment,
         )  # fmt: skip
+        if told and payment:
+            Activity.objects.record(
+                payment.organization, "disputed", subject=payment, by=SYSTEM, at=at,
+                after={"dispute": notice.object_id, "state": dispute.state,
+                       "reason": dispute.reason, "amount": dispute.captured},
+            )  # fmt: skip
 
 
 def look_at_card(gateway, notice, *, at):
@@ -257,7 +260,10 @@ def look_at_card(gateway, notice, *, at):
     customer = known.filter(gateway_id=notice.customer).first()
     if customer is None:
         raise NothingToDo("No customer of ours.")
-    answered(gateway.refresh(customer))
+    try:
+        customer.refresh()
+    except GatewaySilent as silence:
+        raise Unanswered(str(silence)) from silence
 
 
 HANDLERS = {
@@ -277,13 +283,17 @@ def find(model, gateway, notice):
     return rows.filter(gateway_id__in=notice.ids).first()
 
 
+def find_by_invoice(gateway, notice):
+    """A payment of an invoice is known here by the gateway's invoice, not by what paid that."""
+    try:
+        ids = list(gateway.invoices_paid_by(notice.ids))
+    except NoAnswer as silence:
+        raise Unanswered(str(silence)) from silence
+    return Payment.objects.filter(gateway=gateway.name, gateway_id__in=ids).first()
+
+
 def missing(notice, reason):
     """What to raise when nothing of ours is found: with a reference of ours it is waited for."""
     if notice.reference:
         return NotHereYet(f"Nothing here has the reference {notice.reference}.")
     return NothingToDo(reason)
-
-
-def answered(answer):
-    if answer is not None and answer.outcome is Outcome.UNKNOWN:
-        raise Unanswered(answer.reason or "The gateway did not answer.")

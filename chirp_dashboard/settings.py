@@ -92,6 +92,7 @@ INSTALLED_APPS = [
     "chirp_dashboard.billing",
     "chirp_dashboard.numbers",
     "chirp_dashboard.api",
+    "ninja",
     "allauth",
     "allauth.account",
     "allauth.mfa",

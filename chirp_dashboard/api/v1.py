@@ -3,6 +3,7 @@
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, JsonResponse
+from django.shortcuts import render
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
@@ -14,6 +15,7 @@ from chirp_dashboard.numbers.models.orders import CardNeeded, IdempotencyConflic
 from chirp_dashboard.numbers.models.testing import TestNumberGone, TestPaymentRefused
 from chirp_dashboard.organizations.refusals import Refused
 
+from .description import describe
 from .door import door
 from .errors import MESSAGES, ApiError, answer, answer_to, place_of
 from .routers import applications, billing, numbers, purchasing, webhooks
@@ -108,7 +110,14 @@ def nothing_here(request, rest=""):
 @require_GET
 @login_not_required
 def openapi(request):
-    return JsonResponse(api.get_openapi_schema(path_prefix="/v1/"))
+    return JsonResponse(describe(api))
+
+
+@require_GET
+@login_not_required
+def reference(request):
+    """The document to read and to try out, drawn by what comes with the API's framework."""
+    return render(request, "api/reference.html")
 
 
 def guarded():
@@ -122,6 +131,7 @@ def guarded():
 
 urlpatterns = [
     path("openapi.json", openapi, name="openapi"),
+    path("docs", reference, name="reference"),
     *guarded(),
     re_path(r"^(?P<rest>.*)$", nothing_here, name="nothing"),
 ]

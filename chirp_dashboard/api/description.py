@@ -1,0 +1,108 @@
+"""The OpenAPI document: what the code says of itself, and what the door adds to every operation."""
+
+from django.conf import settings
+
+from .errors import body_of
+
+JSON = "application/json"
+ERRORS = {
+    400: "The request makes no sense; `param` names the field.",
+    401: "The key is missing, unknown, revoked or of the wrong kind.",
+    402: "The payment was refused, or the credit is short. Nothing was purchased.",
+    404: "Your organization has no such thing.",
+    405: "The address does not take that method.",
+    409: "It changed meanwhile, exists already, or is being worked under the same Idempotency-Key.",
+    412: "It was changed since the version that If-Match names.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "The Idempotency-Key was used for another request.",
+    429: "Too many requests; `Retry-After` says when to come again.",
+    500: "Something failed on our side.",
+}
+EVERYWHERE = (400, 401, 405, 429, 500)
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "Repeats with the same key within 24 hours get the first answer.",
+}
+IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[!-~]*$"},
+    "description": "The ETag of the version to change.",
+}
+LIMITS = {
+    "X-RateLimit-Limit": "Requests a minute.",
+    "X-RateLimit-Remaining": "How many are left of this minute.",
+    "X-RateLimit-Reset": "When the next minute begins, in Unix seconds.",
+}
+ABOUT = """Everything the dashboard does, for programs.
+
+**Keys.** `Authorization: Bearer <key>`. An app key (`sk_live_app_…`, `sk_test_app_…`) works for one
+application, an admin key (`sk_admin_…`) for the whole organization. Make them in the dashboard, under
+Application → Keys and Settings → Admin keys.
+
+**Money** is an integer in the minor unit (cents) beside its currency; under `/billing` a decimal string.
+
+**Pages.** `limit` and `cursor`; `nextCursor` is null on the last page.
+
+**Errors** have one shape: `{"error": {"type", "message", "code", "param"}}`.
+
+**Limits.** 120 requests a minute and key; 60 for applications, keys and webhooks.
+
+**Repeats.** Send an `Idempotency-Key` with every POST, and a repeat after a lost answer does nothing twice.
+"""
+
+
+def describe(api):
+    """The document as it is served."""
+    document = api.get_openapi_schema(path_prefix="/v1/")
+    document["openapi"] = "3.1.0"
+    document["info"]["description"] = ABOUT
+    document["servers"] = [{"url": settings.BASE_URL or "/"}]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            complete(operation, method, path)
+    return document
+
+
+def complete(operation, method, path):
+    """Add to `operation` what the door does to every request."""
+    parameters = operation.setdefault("parameters", [])
+    if method == "post":
+        parameters.append(IDEMPOTENCY_KEY)
+    if method == "put":
+        parameters.append(IF_MATCH)
+    for response in operation["responses"].values():
+        response["headers"] = {
+            name: {"description": words, "schema": {"type": "string"}}
+            for name, words in LIMITS.items()
+        }
+    for status in statuses(operation, method, path):
+        operation["responses"].setdefault(f"{status}", error(status))
+
+
+def statuses(operation, method, path):
+    yield from EVERYWHERE
+    if "{" in path or method != "get":
+        yield 404
+    if method != "get":
+        yield 409
+    if "requestBody" in operation:
+        yield from (413, 415)
+    if method == "post":
+        yield 422
+    if method == "put":
+        yield 412
+    if method == "post" and path.endswith(("/orders", "/purchase", "/undo-release")):
+        yield 402
+
+
+def error(status):
+    return {
+        "description": ERRORS[status],
+        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}, "example": body_of(status)}},
+    }

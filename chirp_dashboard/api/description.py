@@ -104,5 +104,7 @@ def statuses(operation, method, path):
 def error(status):
     return {
         "description": ERRORS[status],
-        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}, "example": body_of(status)}},
+        "content": {
+            JSON: {"schema": {"$ref": "#/components/schemas/Error"}, "example": body_of(status)}
+        },
     }

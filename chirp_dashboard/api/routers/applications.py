@@ -31,10 +31,10 @@ router = Router(auth=admin_key, by_alias=True)
 OLDEST_FIRST = (SortKey(F("id"), keyset.whole),)
 
 
-def find_app(request, app_id):
+def find_app(request, appId):
     """The application of the key's organization that is called so, archived ones not; else 404."""
     found = Application.objects.open().filter(organization=request.key.organization)
-    if application := found.filter(public_id=app_id).first():
+    if application := found.filter(public_id=appId).first():
         return application
     raise ApiError(404, "There is no such application.", param="appId")
 
@@ -84,25 +84,25 @@ def check_slug(request, slug: str):
     return {"slug": slug, "available": bool(slug) and not taken and slug not in RESERVED_SLUGS}
 
 
-@router.get("/apps/{app_id}", response=App, tags=["Apps"], summary="Get an app")
-def get_app(request, app_id: str):
-    return tagged(app_view(find_app(request, app_id)), App)
+@router.get("/apps/{appId}", response=App, tags=["Apps"], summary="Get an app")
+def get_app(request, appId: str):
+    return tagged(app_view(find_app(request, appId)), App)
 
 
-@router.put("/apps/{app_id}", response=App, tags=["Apps"], summary="Rename an app")
-def rename_app(request, app_id: str, payload: AppChange):
+@router.put("/apps/{appId}", response=App, tags=["Apps"], summary="Rename an app")
+def rename_app(request, appId: str, payload: AppChange):
     with transaction.atomic():
-        application = find_app(request, app_id)
+        application = find_app(request, appId)
         application.lock()
         check_match(request, app_view(application), App)
         application.rename(payload.name, by=request.key.actor, at=timezone.now())
     return tagged(app_view(application), App)
 
 
-@router.delete("/apps/{app_id}", response=Message, tags=["Apps"], summary="Archive an app")
-def delete_app(request, app_id: str):
+@router.delete("/apps/{appId}", response=Message, tags=["Apps"], summary="Archive an app")
+def delete_app(request, appId: str):
     """Its numbers stay in the organization and go on being billed; its slug stays taken."""
-    application = find_app(request, app_id)
+    application = find_app(request, appId)
     ended = Assignment.objects.archive(application, by=request.key.actor, at=timezone.now())
     return {"message": f"{application} was archived; {ended} assignments ended."}
 
@@ -143,9 +143,9 @@ def list_keys(request, query, **kind):
     return {"keys": [key_view(key) for key in shown], "totalCount": keys.count()}
 
 
-def revoke(request, key_id, kind):
+def revoke(request, keyId, kind):
     keys = ApiKey.objects.in_use().filter(organization=request.key.organization, kind=kind)
-    key = keys.filter(public_id=key_id).select_related("application", "organization").first()
+    key = keys.filter(public_id=keyId).select_related("application", "organization").first()
     if key is None:
         raise ApiError(404, "There is no such key in use.", param="keyId")
     key.revoke(by=request.key.actor, at=timezone.now())
@@ -164,9 +164,9 @@ def list_app_keys(request, query: Query[KeyQuery]):
     return list_keys(request, query, application=find_app(request, query.appId))
 
 
-@router.delete("/app-keys/{key_id}", response=Message, tags=["Keys"], summary="Revoke an app key")
-def delete_app_key(request, key_id: str):
-    return revoke(request, key_id, ApiKey.Kind.APP)
+@router.delete("/app-keys/{keyId}", response=Message, tags=["Keys"], summary="Revoke an app key")
+def delete_app_key(request, keyId: str):
+    return revoke(request, keyId, ApiKey.Kind.APP)
 
 
 @router.post("/admin-keys", response={201: NewKey}, tags=["Keys"], summary="Create an admin key")
@@ -180,7 +180,7 @@ def list_admin_keys(request, query: Query[KeyQuery]):
 
 
 @router.delete(
-    "/admin-keys/{key_id}", response=Message, tags=["Keys"], summary="Revoke an admin key"
+    "/admin-keys/{keyId}", response=Message, tags=["Keys"], summary="Revoke an admin key"
 )
-def delete_admin_key(request, key_id: str):
-    return revoke(request, key_id, ApiKey.Kind.ADMIN)
+def delete_admin_key(request, keyId: str):
+    return revoke(request, keyId, ApiKey.Kind.ADMIN)

@@ -137,9 +137,9 @@ def records(request, asked: Query[RecordQuery]):
     return {"records": [record_view(request, row) for row in rows], "next_cursor": cursor}
 
 
-@router.get("/records/{record_id}", response=Record, summary="Get a charge")
-def record(request, record_id: str):
-    digits = record_id.removeprefix("chg_")
+@router.get("/records/{recordId}", response=Record, summary="Get a charge")
+def record(request, recordId: str):
+    digits = recordId.removeprefix("chg_")
     is_number = digits.isascii() and digits.isdigit() and len(digits) < 19
     wanted = charged(request).filter(pk=int(digits)) if is_number else Charge.objects.none()
     if row := wanted.values(*FACTS).first():

@@ -45,10 +45,10 @@ OF_APP = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
 NEWEST_FIRST = (Key(F("id"), keyset.whole),)
 
 
-def find_number(request, phone_number_id, *, live=True):
+def find_number(request, phoneNumberId, *, live=True):
     """The number of the key's organization that is called so; else 404."""
     numbers = owned(request.key.organization) if live else request.key.organization.phone_numbers
-    found = numbers.filter(public_id=phone_number_id).select_related("organization")
+    found = numbers.filter(public_id=phoneNumberId).select_related("organization")
     if number := found.first():
         return number
     raise ApiError(404, "Your organization has no such number.", param="phoneNumberId")
@@ -99,53 +99,53 @@ def assign_to_own_app(request, payload: Assign):
 
 
 @router.delete(
-    "/phone-numbers/{phone_number_id}",
+    "/phone-numbers/{phoneNumberId}",
     response=Message,
     auth=app_key,
     summary="Remove a number from the app",
 )
-def remove_from_own_app(request, phone_number_id: str):
+def remove_from_own_app(request, phoneNumberId: str):
     """The organization keeps the number and goes on paying for it."""
-    return remove(request, request.key.application, phone_number_id)
+    return remove(request, request.key.application, phoneNumberId)
 
 
 # With an admin key: assignments ---------------------------------------------------------------
 
 
 @router.post(
-    "/organization/apps/{app_id}/phone-numbers",
+    "/organization/apps/{appId}/phone-numbers",
     response={201: AssignedNumber},
     auth=admin_key,
     summary="Assign a number to an app",
 )
-def assign_to_app(request, app_id: str, payload: Assign):
-    application = find_app(request, app_id)
+def assign_to_app(request, appId: str, payload: Assign):
+    application = find_app(request, appId)
     number = number_for(request, application, payload.phone_number_id)
     return Status(201, assigned_view_with_facts(assign(request, number, application)))
 
 
 @router.delete(
-    "/organization/apps/{app_id}/phone-numbers/{phone_number_id}",
+    "/organization/apps/{appId}/phone-numbers/{phoneNumberId}",
     response=Message,
     auth=admin_key,
     summary="Remove a number from an app",
 )
-def remove_from_app(request, app_id: str, phone_number_id: str):
+def remove_from_app(request, appId: str, phoneNumberId: str):
     """The organization keeps the number and goes on paying for it."""
-    return remove(request, find_app(request, app_id), phone_number_id)
+    return remove(request, find_app(request, appId), phoneNumberId)
 
 
 @router.put(
-    "/organization/phone-numbers/{phone_number_id}/apps",
+    "/organization/phone-numbers/{phoneNumberId}/apps",
     response=Number,
     auth=admin_key,
     summary="Set all apps of a number",
 )
-def set_apps(request, phone_number_id: str, payload: AppIds):
+def set_apps(request, phoneNumberId: str, payload: AppIds):
     """Replaces what was assigned before; `[]` takes the number out of every app and keeps it."""
-    wanted = [find_app(request, app_id) for app_id in dict.fromkeys(payload.app_ids)]
+    wanted = [find_app(request, appId) for appId in dict.fromkeys(payload.app_ids)]
     with transaction.atomic():
-        number = find_number(request, phone_number_id)
+        number = find_number(request, phoneNumberId)
         for application in sorted(wanted, key=lambda each: each.pk):
             application.lock()
         number.lock()
@@ -154,10 +154,10 @@ def set_apps(request, phone_number_id: str, payload: AppIds):
         return tagged(view_of(number), Number)
 
 
-def number_for(request, application, phone_number_id):
+def number_for(request, application, phoneNumberId):
     """A number that `application` may take: test applications have numbers of their own kind."""
     numbers = owned(request.key.organization).select_related("organization")
-    found = numbers.filter(public_id=phone_number_id, is_test=application.is_test).first()
+    found = numbers.filter(public_id=phoneNumberId, is_test=application.is_test).first()
     if found is None:
         raise ApiError(404, "Your organization has no such number.", param="phoneNumberId")
     return found
@@ -172,8 +172,8 @@ def assign(request, number, application):
     return number.assign(application, by=request.key.actor, at=timezone.now())
 
 
-def remove(request, application, phone_number_id):
-    number = number_for(request, application, phone_number_id)
+def remove(request, application, phoneNumberId):
+    number = number_for(request, application, phoneNumberId)
     if not number.assignments.open().filter(application=application).exists():
         raise ApiError(
             404, f"{number} is not assigned to {application}.", code="phone_number_not_assigned",
@@ -226,13 +226,13 @@ def total(organization):
 
 
 @router.get(
-    "/organization/phone-numbers/{phone_number_id}",
+    "/organization/phone-numbers/{phoneNumberId}",
     response=Number,
     auth=admin_key,
     summary="Get a number",
 )
-def get_number(request, phone_number_id: str):
-    return tagged(view_of(find_number(request, phone_number_id, live=False)), Number)
+def get_number(request, phoneNumberId: str):
+    return tagged(view_of(find_number(request, phoneNumberId, live=False)), Number)
 
 
 class ReleaseQuery(paging.Schema):
@@ -242,14 +242,14 @@ class ReleaseQuery(paging.Schema):
 
 
 @router.delete(
-    "/organization/phone-numbers/{phone_number_id}",
+    "/organization/phone-numbers/{phoneNumberId}",
     response=Released,
     auth=admin_key,
     summary="Release a number",
 )
-def release(request, phone_number_id: str, query: Query[ReleaseQuery]):
+def release(request, phoneNumberId: str, query: Query[ReleaseQuery]):
     """Gives the number back: every assignment and the rental end. It can be undone for 14 days."""
-    number = find_number(request, phone_number_id)
+    number = find_number(request, phoneNumberId)
     affected = Application.objects.filter(
         assignments__phone_number=number, assignments__ended_at=None
     ).order_by("assignments__id")
@@ -261,38 +261,38 @@ def release(request, phone_number_id: str, query: Query[ReleaseQuery]):
 
 
 @router.post(
-    "/organization/phone-numbers/{phone_number_id}/cancel-release",
+    "/organization/phone-numbers/{phoneNumberId}/cancel-release",
     response=Number,
     auth=admin_key,
     summary="Cancel a scheduled release",
 )
-def cancel_release(request, phone_number_id: str):
-    number = find_number(request, phone_number_id)
+def cancel_release(request, phoneNumberId: str):
+    number = find_number(request, phoneNumberId)
     number.cancel_release(by=request.key.actor, at=timezone.now())
     return tagged(view_of(number), Number)
 
 
 @router.post(
-    "/organization/phone-numbers/{phone_number_id}/undo-release",
+    "/organization/phone-numbers/{phoneNumberId}/undo-release",
     response=Number,
     auth=admin_key,
     summary="Undo a release",
 )
-def undo_release(request, phone_number_id: str):
+def undo_release(request, phoneNumberId: str):
     """Brings number, label and assignments back without a purchase fee, within 14 days."""
-    number = find_number(request, phone_number_id, live=False)
+    number = find_number(request, phoneNumberId, live=False)
     number.undo_release(by=request.key.actor, at=timezone.now())
     return tagged(view_of(number), Number)
 
 
 @router.get(
-    "/organization/phone-numbers/{phone_number_id}/timeline",
+    "/organization/phone-numbers/{phoneNumberId}/timeline",
     response=Timeline,
     auth=admin_key,
     summary="What happened to a number",
 )
-def timeline(request, phone_number_id: str, page: Query[paging.PageQuery]):
-    number = find_number(request, phone_number_id, live=False)
+def timeline(request, phoneNumberId: str, page: Query[paging.PageQuery]):
+    number = find_number(request, phoneNumberId, live=False)
     happened = Activity.objects.filter(
         organization=number.organization, subject=number.public_id
     ).values("verb", "before", "after", "actor_name", "at")

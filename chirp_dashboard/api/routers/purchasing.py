@@ -287,21 +287,21 @@ def list_orders(request, page: Query[paging.PageQuery]):
     return {"orders": [order_view(found[row["id"]]) for row in rows], "nextCursor": cursor}
 
 
-@router.get("/orders/{order_id}", response=Order, summary="Get an order")
-def get_order(request, order_id: str):
-    if order := orders_of(request).filter(public_id=order_id).first():
+@router.get("/orders/{orderId}", response=Order, summary="Get an order")
+def get_order(request, orderId: str):
+    if order := orders_of(request).filter(public_id=orderId).first():
         return order_view(order)
     raise ApiError(404, "There is no such order.", param="id")
 
 
 @router.post(
-    "/phone-numbers/{app_id}/purchase",
+    "/phone-numbers/{appId}/purchase",
     response={201: Purchased, 202: Purchased},
     summary="Purchase a number for an app",
 )
-def purchase(request, app_id: str, payload: PurchaseIn):
+def purchase(request, appId: str, payload: PurchaseIn):
     """At its price now; search or quote first to know it. A test app gets a free test number."""
-    application = find_app(request, app_id)
+    application = find_app(request, appId)
     if payload.number_type not in TYPES:
         raise ApiError(400, f"numberType is one of {', '.join(sorted(TYPES))}.", param="numberType")
     if application.is_test:

@@ -32,7 +32,7 @@ class WebhookChange(Camel):
 
 class Webhook(Camel):
     id: str
-    app_id: str
+    appId: str
     url: str
     events: list[str]
     headers: dict[str, str] = Field(description="Values are not shown again.")
@@ -89,9 +89,9 @@ def show_all(application):
     return {"webhooks": [webhook_view(webhook) for webhook in found]}
 
 
-def find(application, webhook_id):
+def find(application, webhookId):
     found = application.webhooks.select_related("application__organization")
-    if webhook := found.filter(public_id=webhook_id).first():
+    if webhook := found.filter(public_id=webhookId).first():
         return webhook
     raise ApiError(404, "There is no such webhook.", param="id")
 
@@ -128,46 +128,46 @@ def list_own(request):
     return show_all(request.key.application)
 
 
-@own.get("/webhooks/{webhook_id}", response=Webhook, summary="Get a webhook of the app")
-def get_own(request, webhook_id: str):
-    return tagged(webhook_view(find(request.key.application, webhook_id)), Webhook)
+@own.get("/webhooks/{webhookId}", response=Webhook, summary="Get a webhook of the app")
+def get_own(request, webhookId: str):
+    return tagged(webhook_view(find(request.key.application, webhookId)), Webhook)
 
 
-@own.put("/webhooks/{webhook_id}", response=Webhook, summary="Change a webhook of the app")
-def change_own(request, webhook_id: str, payload: WebhookChange):
-    return change(request, find(request.key.application, webhook_id), payload)
+@own.put("/webhooks/{webhookId}", response=Webhook, summary="Change a webhook of the app")
+def change_own(request, webhookId: str, payload: WebhookChange):
+    return change(request, find(request.key.application, webhookId), payload)
 
 
-@own.delete("/webhooks/{webhook_id}", response=Message, summary="Remove a webhook of the app")
-def remove_own(request, webhook_id: str):
-    return remove(request, find(request.key.application, webhook_id))
+@own.delete("/webhooks/{webhookId}", response=Message, summary="Remove a webhook of the app")
+def remove_own(request, webhookId: str):
+    return remove(request, find(request.key.application, webhookId))
 
 
 # With an admin key ----------------------------------------------------------------------------
 
-OF_APP = "/apps/{app_id}/webhooks"
+OF_APP = "/apps/{appId}/webhooks"
 
 
 @named.post(OF_APP, response={201: NewWebhook}, summary="Create a webhook of an app")
-def create_named(request, app_id: str, payload: WebhookIn):
-    return create(request, find_app(request, app_id), payload)
+def create_named(request, appId: str, payload: WebhookIn):
+    return create(request, find_app(request, appId), payload)
 
 
 @named.get(OF_APP, response=WebhookList, summary="List webhooks of an app")
-def list_named(request, app_id: str):
-    return show_all(find_app(request, app_id))
+def list_named(request, appId: str):
+    return show_all(find_app(request, appId))
 
 
-@named.get(OF_APP + "/{webhook_id}", response=Webhook, summary="Get a webhook of an app")
-def get_named(request, app_id: str, webhook_id: str):
-    return tagged(webhook_view(find(find_app(request, app_id), webhook_id)), Webhook)
+@named.get(OF_APP + "/{webhookId}", response=Webhook, summary="Get a webhook of an app")
+def get_named(request, appId: str, webhookId: str):
+    return tagged(webhook_view(find(find_app(request, appId), webhookId)), Webhook)
 
 
-@named.put(OF_APP + "/{webhook_id}", response=Webhook, summary="Change a webhook of an app")
-def change_named(request, app_id: str, webhook_id: str, payload: WebhookChange):
-    return change(request, find(find_app(request, app_id), webhook_id), payload)
+@named.put(OF_APP + "/{webhookId}", response=Webhook, summary="Change a webhook of an app")
+def change_named(request, appId: str, webhookId: str, payload: WebhookChange):
+    return change(request, find(find_app(request, appId), webhookId), payload)
 
 
-@named.delete(OF_APP + "/{webhook_id}", response=Message, summary="Remove a webhook of an app")
-def remove_named(request, app_id: str, webhook_id: str):
-    return remove(request, find(find_app(request, app_id), webhook_id))
+@named.delete(OF_APP + "/{webhookId}", response=Message, summary="Remove a webhook of an app")
+def remove_named(request, appId: str, webhookId: str):
+    return remove(request, find(find_app(request, appId), webhookId))

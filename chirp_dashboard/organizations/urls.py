@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from . import views
+from . import key_views, views
 
 app_name = "organizations"
 
@@ -12,7 +12,21 @@ inside = [
     path("apps/<slug:slug>/settings/name/", views.application_rename, name="application_rename"),
     path("apps/<slug:slug>/settings/webhook/", views.webhook, name="webhook"),
     path("apps/<slug:slug>/settings/webhook/remove/", views.webhook_remove, name="webhook_remove"),
+    path("apps/<slug:slug>/keys/", key_views.application_keys, name="application_keys"),
+    path(
+        "apps/<slug:slug>/keys/create/",
+        key_views.application_key_create,
+        name="application_key_create",
+    ),
+    path(
+        "apps/<slug:slug>/keys/<slug:key>/revoke/",
+        key_views.application_key_revoke,
+        name="application_key_revoke",
+    ),
     path("settings/", views.settings, name="settings"),
+    path("settings/keys/", key_views.admin_keys, name="admin_keys"),
+    path("settings/keys/create/", key_views.admin_key_create, name="admin_key_create"),
+    path("settings/keys/<slug:key>/revoke/", key_views.admin_key_revoke, name="admin_key_revoke"),
     path("settings/change/", views.change_settings, name="change_settings"),
 ]
 

@@ -27,6 +27,12 @@ def price(minor, currency="USD"):
 
 
 @register.filter
+def percent(rate):
+    """`8.875%`, without zeros that say nothing."""
+    return f"{float(rate):g}%"
+
+
+@register.filter
 def day(value):
     """`1 Dec 2026`."""
     return f"{value.day} {value:%b %Y}" if value else ""

@@ -87,3 +87,19 @@ class Gateway:
     def can_collect(self, organization):
         """Is there a card to collect from? Asks nobody."""
         return True
+
+    def register(self, customer):
+        """Make `customer` known. Returns an Answer with its `gateway_id`."""
+        raise NotImplementedError
+
+    def set_up_url(self, customer, return_url, cancel_url=""):
+        """The page where a card is saved, which leads back. Returns an Answer with `action_url`."""
+        raise NotImplementedError
+
+    def portal_url(self, customer, return_url):
+        """The page where cards are changed and removed. Returns an Answer with `action_url`."""
+        raise NotImplementedError
+
+    def refresh(self, customer):
+        """Read the saved card anew and keep its facts on `customer`. Returns an Answer."""
+        raise NotImplementedError

@@ -7,7 +7,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.utils import timezone
 
-from .models import Activity, Application, Membership, Organization, User, Webhook
+from .models import Activity, Application, Mail, Membership, Organization, User, Webhook
 from .operating import Capped, Kept, KeptInline, NeverDeleted
 
 admin.site.site_header = admin.site.site_title = "Operating phone numbers"
@@ -262,3 +262,45 @@ class ActivityAdmin(Kept):
     search_fields = ("=subject", "subject_name", "actor_name", "=verb")
     search_help_text = "Public id, number, person, or verb such as released. Counts end at 10,000."
     ordering = ("-id",)
+
+
+# Mail -----------------------------------------------------------------------------------------
+
+
+class MailState(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request, model_admin):
+        return [("sent", "Sent"), ("due", "Due"), ("failed", "Failed; waits for an operator")]
+
+    def queryset(self, request, queryset):
+        return {
+            "sent": queryset.exclude(sent_at=None),
+            "due": queryset.filter(sent_at=None, next_try_at__isnull=False),
+            "failed": queryset.waiting(),
+        }.get(self.value(), queryset)
+
+
+@admin.register(Mail)
+class MailAdmin(Kept):
+    """Every mail as it was written. What could not be sent waits here."""
+
+    list_display = ("created_at", "subject", "organization", "kind", "state", "tries", "sent_at",
+                    "error")  # fmt: skip
+    list_display_links = ("created_at", "subject")
+    list_filter = (MailState, "kind", "created_at", "organization")
+    list_select_related = ("organization",)
+    search_fields = ("=key", "subject", "=kind", "organization__slug")
+    search_help_text = "Key, words of the subject, kind, or slug of an organization"
+    ordering = ("-id",)
+    actions = ("resend",)
+
+    def has_resend_permission(self, request):
+        return request.user.has_perm("organizations.change_mail")
+
+    @admin.action(description="Send again", permissions=["resend"])
+    def resend(self, request, queryset):
+        for mail in queryset.select_related("organization"):
+            mail.resend(by=request.user, at=timezone.now())
+        self.message_user(request, f"Sent again by the worker: {queryset.count()}.")

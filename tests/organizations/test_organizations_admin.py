@@ -335,6 +335,7 @@ def test_every_model_of_people_is_registered():
         "application",
         "webhook",
         "activity",
+        "mail",
     }
 
 

@@ -1,6 +1,7 @@
 """Template filters for what every page shows: money and dates, the way `design.md` §10 wants them."""
 
 from django import template
+from django.conf import settings
 
 register = template.Library()
 
@@ -30,6 +31,12 @@ def price(minor, currency="USD"):
 def percent(rate):
     """`8.875%`, without zeros that say nothing."""
     return f"{float(rate):g}%"
+
+
+@register.filter
+def tax_words(rate):
+    """`VAT 19%`, as this deployment calls its tax now; documents keep what they called it."""
+    return f"{settings.TAX_NAME} {percent(rate)}"
 
 
 @register.filter

@@ -303,8 +303,8 @@ class Invoice(Credits, models.Model):
 
     def collect_unused_money(self):
         """Let money received before pay the oldest unpaid invoices, perhaps this one."""
-        Invoice.objects.apply_money(self.organization)
-        self.refresh_from_db(fields=["paid"])
+        if Invoice.objects.apply_money(self.organization):
+            self.refresh_from_db(fields=["paid"])
 
     def tell(self, kind):
         """Write the mail about this invoice, in the transaction that issues it."""

@@ -37,6 +37,7 @@ class Gateway:
     """
 
     name = ""
+    words = ""  # what operators call it
     collects_orders = False  # an order is paid by a payment of its own, not by the next invoice
     collects_invoices = False  # asks for unpaid invoices by itself
     saves_cards = False  # the customer saves and changes one at the gateway

@@ -103,6 +103,7 @@ def client_of(secret_key, api_base, timeout):
 
 class StripeGateway(StripeWebhooks, StripeListing, Gateway):
     name = "stripe"
+    words = "By card, through Stripe"
     collects_orders = True
     collects_invoices = True
     saves_cards = True

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -66,6 +67,15 @@ class Customer(models.Model):
 
     def __str__(self):
         return self.gateway_id or f"{self.organization} at {self.gateway}"
+
+    @staticmethod
+    def gateways():
+        """`(name, words)` of every gateway an organization can be given here."""
+        return [
+            (gateway.name, gateway.words)
+            for gateway in GATEWAYS.values()
+            if not (gateway.collects_no_money and settings.PRODUCTION)
+        ]
 
     @property
     def at_gateway(self):

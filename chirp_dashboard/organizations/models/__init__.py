@@ -10,7 +10,14 @@ from .applications import (
     WebhookEvent,
 )
 from .mail import Mail
-from .people import FRAMED_APPLICATIONS, Membership, Organization, TermsFixed, User
+from .people import (
+    FRAMED_APPLICATIONS,
+    Membership,
+    Organization,
+    PaymentsUnderWay,
+    TermsFixed,
+    User,
+)
 from .rules import INSERT_ONLY, refuse, validate_slug, validate_time_zone
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "Mail",
     "Membership",
     "Organization",
+    "PaymentsUnderWay",
     "SlugTaken",
     "TermsFixed",
     "User",

@@ -14,6 +14,7 @@ from django.urls import URLResolver, get_resolver, reverse
 from django.utils import timezone
 from playwright.sync_api import expect
 
+from chirp_dashboard.billing.models import Payment
 from chirp_dashboard.numbers.management.commands.load_demo import Demo
 from chirp_dashboard.numbers.models import Hold
 from chirp_dashboard.numbers.stock import load_demo_stock

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "r3": "benchmarks.r3_monthly_run",
     "r3-at-once": "benchmarks.r3_runs_at_once",
     "r4": "benchmarks.r4_list_page",
+    "r10": "benchmarks.r10_csv",
 }
 
 

@@ -14,6 +14,7 @@ from django.urls import URLResolver, get_resolver, reverse
 from django.utils import timezone
 from playwright.sync_api import expect
 
+from chirp_dashboard.billing.models import Payment
 from chirp_dashboard.numbers.management.commands.load_demo import Demo
 from chirp_dashboard.numbers.models import Hold
 from chirp_dashboard.numbers.stock import load_demo_stock
@@ -79,7 +80,18 @@ OWNER = [
     "billing:calendar demo",
     "numbers:spending demo",
     "numbers:spending demo ?application=storefront",
+    "billing:documents demo",
+    "billing:payments demo",
+    "billing:per_number demo",
+    "billing:forecast demo",
+    "billing:calendar demo",
+    "billing:card demo",
+    "billing:card_saved demo",
+    "numbers:spending demo",
+    "numbers:spending demo ?application=storefront",
     "billing:invoice demo invoice",
+    "billing:confirm demo payment",
+    "billing:details demo",
     "numbers:overview empty",
     "numbers:list empty",
     "numbers:quote empty",
@@ -122,14 +134,25 @@ DIALOGS = [
     ("numbers:detail demo releasing", "/cancel-release/"),
     ("numbers:detail demo released", "/undo-release/"),
     ("numbers:application_numbers demo storefront", "/assign/"),
+    ("billing:overview demo", "/details/"),
     ("organizations:application_list demo", "/create/"),
     ("organizations:application_settings demo wordy", "/archive/"),
     ("organizations:application_settings demo storefront", "/webhook/remove/"),
 ]
 
 # Answers GET with a piece of a page that is visited, or with a file.
-PIECES = {"numbers:basket", "organizations:application_slug", "billing:charges_csv", "billing:documents_csv",
-    "billing:forecast_csv", "billing:payments_csv", "billing:per_number_csv", "numbers:spending_csv"}
+PIECES = {
+    "numbers:basket",
+    "organizations:application_slug",
+    "billing:charges_csv",
+    "billing:documents_csv",
+    "billing:forecast_csv",
+    "billing:invoice_csv",
+    "billing:invoice_pdf",
+    "billing:payments_csv",
+    "billing:per_number_csv",
+    "numbers:spending_csv",
+}
 
 
 @pytest.fixture
@@ -169,6 +192,7 @@ def places(demo):
         "released": numbers.get(number="+12125550183").public_id,
         "order": demo.orders.latest("id").public_id,
         "invoice": demo.invoices.latest("id").public_id,
+        "payment": unconfirmed_payment(demo).public_id,
     }
 
     def address(place):
@@ -177,6 +201,15 @@ def places(demo):
         return reverse(name, args=[things.get(word, word) for word in words]) + query
 
     return address
+
+
+def unconfirmed_payment(organization):
+    """One that the customer's bank asks about: the page with most on it."""
+    return Payment.objects.create(
+        organization=organization, order=organization.orders.latest("id"), gateway="test",
+        reference="asks", amount=4003, currency=organization.currency, state="action_required",
+        action_url="https://bank.example/confirm",
+    )  # fmt: skip
 
 
 def check(page):

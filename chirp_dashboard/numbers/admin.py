@@ -5,6 +5,8 @@ import re
 from django.contrib import admin, messages
 from django.utils import timezone
 
+from chirp_dashboard.billing.admin.asking import Asks
+from chirp_dashboard.billing.admin.forms import ReasonForm
 from chirp_dashboard.organizations.operating import Capped, Kept, KeptInline, NeverDeleted
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.organizations.templatetags.ui import money
@@ -215,18 +217,43 @@ class OrderAdmin(Kept):
 
 
 @admin.register(OrderLine)
-class OrderLineAdmin(SearchedByDigits, Kept):
-    list_display = ("public_id", "shown", "order", "organization", "state", "reason", "carrier")
-    list_filter = ("state", "carrier", "number_type", "order__placed_at")
+class OrderLineAdmin(SearchedByDigits, Asks, Kept):
+    list_display = ("public_id", "shown", "order", "organization", "state", "reason", "carrier",
+                    "refunded_at")  # fmt: skip
+    list_filter = ("state", "carrier", "number_type", "order__placed_at",
+                   ("refunded_at", admin.EmptyFieldListFilter))  # fmt: skip
     list_select_related = ("order__organization",)
     search_fields = ("=public_id", "=order__public_id")
     search_help_text = "Digits of the number, or the public id of line or order"
     ordering = ("-id",)
     raw_id_fields = ("order", "phone_number")
+    actions = ("refund",)
 
     @admin.display(ordering="order__organization__name")
     def organization(self, line):
         return line.order.organization
+
+    def has_refund_permission(self, request):
+        return request.user.has_perm("numbers.change_orderline")
+
+    @admin.action(description="Refund a line that never worked…", permissions=["refund"])
+    def refund(self, request, queryset):
+        return self.ask(
+            request, queryset.select_related("order__organization"), action="refund",
+            title="Refund a line", form_class=ReasonForm, preview=self._preview,
+            template="admin/numbers/refund_line.html",
+            organization_of=lambda line: line.order.organization,
+            do=lambda line, answer: self._refund(request, line, answer),
+        )  # fmt: skip
+
+    def _preview(self, line, answer):
+        return {"line": line, "answer": answer, "button": "Refund it"}
+
+    def _refund(self, request, line, answer):
+        if line.is_refunded:
+            raise Refused(f"{line.display} was refunded already.")
+        line.refund(reason=answer["reason"], by=request.user, at=timezone.now())
+        return f"{line.display} is given back and its charges are credited."
 
 
 # Numbers --------------------------------------------------------------------------------------

@@ -2,13 +2,24 @@
 
 from allauth.account.decorators import secure_admin_login
 from django import forms
-from django.contrib import admin
+from django.conf import settings
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.utils import timezone
 
-from .models import Activity, Application, Membership, Organization, User, Webhook
-from .operating import Capped, Kept, KeptInline, NeverDeleted
+from .models import (
+    Activity,
+    Application,
+    Mail,
+    Membership,
+    Organization,
+    PaymentsUnderWay,
+    User,
+    Webhook,
+)
+from .operating import Capped, Kept, KeptInline, NeverDeleted, among
+from .refusals import Refused
 
 admin.site.site_header = admin.site.site_title = "Operating phone numbers"
 admin.site.index_title = "Everything of this deployment"
@@ -122,13 +133,42 @@ class ApplicationsOfOrganization(KeptInline):
     verbose_name = "application"
 
 
+class OrganizationForm(forms.ModelForm):
+    """With the gateways that are set up here, and the one the organization has."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if "gateway" in self.fields:
+            ours = self.instance.gateway
+            customers = Organization._meta.get_field("customers").related_model
+            choices = dict(customers.gateways())
+            choices.setdefault(ours, f"{ours}, not set up here")
+            self.fields["gateway"] = forms.ChoiceField(choices=list(choices.items()))
+
+    def clean_gateway(self):
+        """Changed only while nothing is under way."""
+        gateway = self.cleaned_data["gateway"]
+        if self.instance.pk and "gateway" in self.changed_data and self.instance.is_paying():
+            raise forms.ValidationError(str(PaymentsUnderWay()))
+        return gateway
+
+
 @admin.register(Organization)
 class OrganizationAdmin(WritesMemberships, NeverDeleted, Capped, admin.ModelAdmin):
-    list_display = ("name", "slug", "currency", "time_zone", "billing_day", "created_at")
-    list_filter = ("currency", "created_at")
+    form = OrganizationForm
+    list_display = (
+        "name",
+        "slug",
+        "currency",
+        "gateway",
+        "time_zone",
+        "billing_day",
+        "created_at",
+    )
+    list_filter = ("currency", "gateway", "created_at")
     search_fields = ("name", "slug")
     inlines = (PeopleOfOrganization, ApplicationsOfOrganization)
-    readonly_fields = ("gateway", "created_at")
+    readonly_fields = ("created_at",)
 
     def get_readonly_fields(self, request, obj=None):
         """The slug stands in addresses; the terms are fixed once something was billed in them."""
@@ -147,7 +187,10 @@ class OrganizationAdmin(WritesMemberships, NeverDeleted, Capped, admin.ModelAdmi
             obj.save(force_insert=True)
             return
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
-        obj.change_settings(changes, by=request.user, at=timezone.now())
+        try:
+            obj.change_settings(changes, by=request.user, at=timezone.now())
+        except Refused as refusal:  # something began while the form was open
+            self.message_user(request, str(refusal), messages.ERROR)
 
 
 @admin.register(Membership)
@@ -262,3 +305,49 @@ class ActivityAdmin(Kept):
     search_fields = ("=subject", "subject_name", "actor_name", "=verb")
     search_help_text = "Public id, number, person, or verb such as released. Counts end at 10,000."
     ordering = ("-id",)
+
+
+# Mail -----------------------------------------------------------------------------------------
+
+
+MAIL_KINDS = [
+    (path.stem, path.stem.replace("_", " "))
+    for path in sorted((settings.BASE_DIR / "templates" / "mail").glob("[a-z]*.txt"))
+]
+
+
+class MailState(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request, model_admin):
+        return [("sent", "Sent"), ("due", "Due"), ("failed", "Failed; waits for an operator")]
+
+    def queryset(self, request, queryset):
+        return {
+            "sent": queryset.exclude(sent_at=None),
+            "due": queryset.filter(sent_at=None, next_try_at__isnull=False),
+            "failed": queryset.waiting(),
+        }.get(self.value(), queryset)
+
+
+@admin.register(Mail)
+class MailAdmin(Kept):
+    """Every mail as it was written. What could not be sent waits here."""
+
+    list_display = ("subject", "state", "organization", "created_at", "sent_at", "tries", "error")
+    list_filter = (MailState, among("kind", MAIL_KINDS), "created_at", "organization")
+    list_select_related = ("organization",)
+    search_fields = ("=key", "subject", "=kind", "organization__slug")
+    search_help_text = "Key, words of the subject, kind, or slug of an organization"
+    ordering = ("-id",)
+    actions = ("resend",)
+
+    def has_resend_permission(self, request):
+        return request.user.has_perm("organizations.change_mail")
+
+    @admin.action(description="Send again", permissions=["resend"])
+    def resend(self, request, queryset):
+        for mail in queryset.select_related("organization"):
+            mail.resend(by=request.user, at=timezone.now())
+        self.message_user(request, f"Sent again by the worker: {queryset.count()}.")

@@ -38,6 +38,11 @@ OUR_HEADERS = frozenset(
 )
 
 
+def visible(text):
+    """Whether nothing in `text` hides or turns the text around it."""
+    return not any(unicodedata.category(c) == "Cc" or c in BIDI_OVERRIDES for c in text)
+
+
 class NameField(forms.CharField):
     """A name people read: any script and emoji, nothing that hides or turns the text around it."""
 
@@ -52,7 +57,7 @@ class NameField(forms.CharField):
 
     def clean(self, value):
         name = super().clean(value)
-        if any(unicodedata.category(c) == "Cc" or c in BIDI_OVERRIDES for c in name):
+        if not visible(name):
             raise forms.ValidationError("Leave out line breaks and invisible control characters.")
         if name and not any(c.isprintable() and not c.isspace() for c in name):
             raise forms.ValidationError("Write a name that can be seen.")

@@ -190,6 +190,19 @@ def test_no_step_before_the_notice_of_the_last_was_sent(unpaid):
     assert taken() == [*LADDER[:1], (1, "2027-03-02")]
 
 
+def test_without_looking_at_the_mail_it_would_go_on(unpaid, monkeypatch):
+    monkeypatch.setattr(Dunning, "_was_announced", lambda self, *, by: True)
+    walks(DUE, date(2027, 1, 31), mail=False)
+    assert len(taken()) == 7
+
+
+def test_without_the_watch_an_outage_would_count(unpaid, monkeypatch):
+    monkeypatch.setattr(dunning_module, "ASLEEP", timedelta(days=1000))
+    walks(DUE, date(2027, 1, 8))
+    walks(date(2027, 2, 22), date(2027, 2, 22))
+    assert flags() == (True, True)
+
+
 @pytest.mark.parametrize(
     ("outage", "expected"),
     [

@@ -112,14 +112,28 @@ def test_forgotten_organization_is_found_by_other_means_than_the_run(
 def test_operators_are_told_once_a_day_and_of_whoever_is_new(rental, rival, monkeypatch):
     rent(rival, on=date(2026, 11, 23))
     forget(monkeypatch, "northwind")
-    for _ in range(3):
-        run(DECEMBER)
-    assert len(alarms()) == 1
+    begins = noon(DECEMBER)
+    for hours in (0, 1, 23, 24, 30):
+        Rental.objects.charge_due(at=begins + hours * HOUR)
+    assert [mail.created_at - begins for mail in alarms()] == [0 * HOUR, 24 * HOUR]
     forget(monkeypatch, "northwind", "rival")
-    run(JANUARY)  # a month later by the calendar of the test
-    assert [mail.subject for mail in alarms()][1:] == ["Billing: 2 organizations not billed"]
-    run(JANUARY)
-    assert len(alarms()) == 2
+    for hours in (31 * 24, 31 * 24 + 1):
+        Rental.objects.charge_due(at=begins + hours * HOUR)
+    assert [mail.subject for mail in alarms()][2:] == ["Billing: 2 organizations not billed"]
+
+
+def test_operators_are_told_at_once_of_another_organization(rental, rival, monkeypatch):
+    rent(rival, on=date(2026, 11, 23))
+    forget(monkeypatch, "northwind")
+    Rental.objects.charge_due(at=noon(DECEMBER))
+    Standing.objects.filter(organization=rival).update(closed_through=None)
+    forget(monkeypatch, "northwind", "rival")
+    for hours in (1, 2):
+        Rental.objects.charge_due(at=noon(DECEMBER) + hours * HOUR)
+    assert [mail.subject for mail in alarms()] == [
+        "Billing: 1 organization not billed",
+        "Billing: 2 organizations not billed",
+    ]
 
 
 def test_failed_organization_is_told_too(rental, monkeypatch):

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
+from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, OrderLine, PhoneNumber
 from chirp_dashboard.organizations.models import Activity
 
 from .conftest import NOON, in_stock
@@ -239,3 +239,27 @@ def test_numbers_are_found_by_label(operator_client, some, owner):
 
 def test_member_of_an_organization_is_no_operator(owner_client, stock):
     assert owner_client.get(HOME + "inventorynumber/", follow=True).status_code == 403
+
+
+def ask_refund(client, line, **answer):
+    """Answer the form, look at what it does, and confirm."""
+    path, chosen = HOME + "orderline/", {"action": "refund", "_selected_action": [line.pk]}
+    once = client.post(path, chosen).context["once"]
+    seen = client.post(path, chosen | {"answer": once} | answer)
+    if not seen.context or not seen.context["seen"]:
+        return seen
+    sent = chosen | {"answer": seen.context["once"], "confirmed": "yes"} | answer
+    return client.post(path, sent, follow=True)
+
+
+def test_a_line_that_never_worked_is_refunded(operator_client, operator, number):
+    line = OrderLine.objects.get()
+    assert "This field is required." in ask_refund(operator_client, line).content.decode()
+    done = ask_refund(operator_client, line, reason="It never rang").content.decode()
+    assert "is given back and its charges are credited." in done
+    assert refresh(line).is_refunded
+    assert refresh(number).is_released
+    assert Activity.objects.get(verb="line_refunded").actor == operator
+    again = ask_refund(operator_client, line, reason="Again").content.decode()
+    assert "was refunded already." in again
+    assert Activity.objects.filter(verb="line_refunded").count() == 1

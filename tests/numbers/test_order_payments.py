@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from chirp_dashboard.billing.gateways import GATEWAYS, Answer, Outcome, TestGateway
 from chirp_dashboard.billing.gateways.test import Fault
@@ -15,7 +16,7 @@ from chirp_dashboard.billing.models import (
     TestAuthorisation,
 )
 from chirp_dashboard.numbers.books import check_books
-from chirp_dashboard.numbers.models import InventoryNumber, Order, PhoneNumber
+from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.advancing import CONFIRM_WITHIN, LEASE
 from chirp_dashboard.numbers.models.orders import CardNeeded
 from chirp_dashboard.organizations.models import Mail
@@ -330,3 +331,17 @@ def test_waking_a_settled_order_does_nothing(place, stock):
     order.wake(at=NOON + LEASE)
     assert order.state == "completed"
     assert Payment.objects.get().events.count() == 3
+
+
+def test_the_quote_says_where_to_save_a_card(prepaid, stock, owner, owner_client, monkeypatch):
+    monkeypatch.setattr(TestGateway, "can_collect", lambda self, organization: False)
+    Hold.objects.hold(prepaid, owner, [stock[0].key], at=timezone.now())
+    net = sum(quoted(prepaid, stock[:1], at=timezone.now()))
+    response = owner_client.post(
+        "/o/northwind/numbers/purchase/quote/",
+        {"number": ":".join(stock[0].key), "expected_total": net, "idempotency_key": "once"},
+    )
+    assert response.status_code == 409
+    page = response.content.decode()
+    assert "Save a card, then complete the purchase." in page
+    assert 'href="/o/northwind/billing/card/"' in page

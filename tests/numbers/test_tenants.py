@@ -13,9 +13,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLResolver, get_resolver, reverse
 
-from chirp_dashboard.billing.models import Invoice, Rental
+from chirp_dashboard.billing.models import Invoice, Payment, Rental
 from chirp_dashboard.numbers.models import Assignment, Order
-from chirp_dashboard.organizations.models import Application, Membership, User
+from chirp_dashboard.organizations.models import Actor, Application, Membership, User
 from chirp_dashboard.organizations.permissions import PERMISSIONS, Role
 
 from .conftest import NOON, quoted
@@ -72,6 +72,13 @@ ORGANIZATION = {  # below /o/<org>/ -> the permission it asks for
     "numbers:spending_csv": "view_billing",
     "billing:charges": "view_billing",
     "billing:invoice": "view_billing",
+    "billing:invoice_pdf": "view_billing",
+    "billing:invoice_csv": "view_billing",
+    "billing:details": "manage_billing",
+    "billing:card": "manage_billing",
+    "billing:card_save": "manage_billing",
+    "billing:card_manage": "manage_billing",
+    "billing:card_saved": "manage_billing",
     "billing:pay": "manage_billing",
     "billing:confirm": "manage_billing",
 }
@@ -179,8 +186,16 @@ def belongings_of(organization, person, row, *, slug):
         "order": order.public_id,
         "number": order.lines.get().phone_number.public_id,
         "invoice": Invoice.objects.get(organization=organization).public_id,
+        "payment": payment_of(organization).public_id,
         "number_type": "local",
     }
+
+
+def payment_of(organization):
+    return Payment.objects.record_transfer(
+        organization, amount=1, received_on=NOON.date(), reference="T1",
+        by=Actor.system("tests"), at=NOON,
+    )  # fmt: skip
 
 
 def answers(client, route, values, **data):

@@ -2,10 +2,12 @@
 
 import gzip
 import re
+from datetime import UTC, date, datetime
 
 import pytest
 from django.contrib.staticfiles import finders
 
+from chirp_dashboard.billing.models import Rental
 from chirp_dashboard.numbers.models import PhoneNumber
 
 from .owned import own_many, put
@@ -35,6 +37,21 @@ def test_a_cold_list_is_light(owner_client, numbers):
     assert len(files) + 1 <= 6
     weights = {name: len(gzip.compress(read(name))) for name in files}
     assert size(owner_client, LIST) + sum(weights.values()) <= 60_000, weights
+
+
+@pytest.mark.parametrize(
+    "page", ["", "calendar/", "charges/", "documents/", "numbers/", "forecast/", "applications/"]
+)
+def test_cold_billing_pages_are_light(owner_client, organization, page):
+    own_many(organization, 60, label="Front desk of the branch that moved twice")
+    Rental.objects.charge_due(on=date(2026, 12, 1), at=datetime(2026, 12, 1, 17, tzinfo=UTC))
+    address = f"/o/northwind/billing/{page}"
+    files = re.findall(
+        r'(?:href|src)="/static/([^"?]+)"', owner_client.get(address).content.decode()
+    )
+    assert len(files) + 1 <= 6
+    weights = {name: len(gzip.compress(read(name))) for name in files}
+    assert size(owner_client, address) + sum(weights.values()) <= 60_000, weights
 
 
 def read(name):

@@ -79,7 +79,9 @@ def test_mail_is_undone_with_what_it_tells_about(organization, owner):
 def test_text_is_plain_and_signed(note):
     assert note.subject == "Hello Northwind"
     assert note.text == (
-        "One & all\n\n-- \nChirp Ltd\nSent to those who hear of the invoices of Northwind.\n"
+        "One & all\n\n-- \nChirp Ltd\n"
+        "Sent to those who hear of the invoices of Northwind. To change who that is:\n"
+        "http://127.0.0.1:8000/o/northwind/billing/details/\n"
     )
 
 

@@ -42,6 +42,7 @@ def organization_fields(organization, **changes):
         "currency": organization.currency,
         "time_zone": organization.time_zone,
         "billing_day": organization.billing_day,
+        "gateway": organization.gateway,
         "tax_rate": "0",
         "credit_limit": "",
         "daily_spend_cap": "",
@@ -134,6 +135,7 @@ def test_operator_adds_an_organization(operator_client):
         "currency": "EUR",
         "time_zone": "Europe/Berlin",
         "billing_day": "31",
+        "gateway": "account",
         "tax_rate": "0",
         "credit_limit": "100000",
         "daily_spend_cap": "",
@@ -335,6 +337,7 @@ def test_every_model_of_people_is_registered():
         "application",
         "webhook",
         "activity",
+        "mail",
     }
 
 

@@ -79,6 +79,6 @@ class Asks:
             return
         for row in rows:
             try:
-                self.message_user(request, f"{row}: {verb(row)}", messages.SUCCESS)
+                self.message_user(request, verb(row), messages.SUCCESS)
             except Refused as refusal:
-                self.message_user(request, f"{row}: {refusal}", messages.WARNING)
+                self.message_user(request, str(refusal), messages.WARNING)

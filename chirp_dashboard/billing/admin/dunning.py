@@ -60,7 +60,7 @@ class DunningAdmin(Asks, Kept):
 
     def _resume(self, request, dunning):
         dunning.resume(by=request.user, at=timezone.now())
-        return "goes on."
+        return f"{dunning} goes on."
 
     @admin.action(description="End…", permissions=["end"])
     def end(self, request, queryset):

@@ -33,7 +33,7 @@ class LooksAgain(Asks):
         before = row.get_state_display()
         row.look_again(at=timezone.now())
         now = row.get_state_display()
-        return f"{before}, unchanged." if now == before else f"{before} → {now}."
+        return f"Looked at {row}: {now}{' as before' if now == before else f', was {before}'}."
 
 
 class EventsOfPayment(KeptInline):
@@ -79,7 +79,7 @@ class PaymentAdmin(LooksAgain, Kept):
     def _refund(self, request, payment, answer):
         refund = Refund.objects.begin(payment, **answer, by=request.user, at=timezone.now())
         given = money(refund.amount, refund.currency)
-        return f"{refund}: {given} of {payment} is given back to {payment.organization}."
+        return f"{given} of {payment} is given back to {payment.organization} by {refund}."
 
 
 @admin.register(PaymentEvent)

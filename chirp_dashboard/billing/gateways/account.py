@@ -7,5 +7,6 @@ class AccountGateway(Gateway):
     """Asks nobody: the credit limit decides, and no order has a payment of its own."""
 
     name = "account"
+    words = "On account, paid by transfer"
     terms_days = 30
     is_by_hand = True

@@ -37,6 +37,7 @@ class Gateway:
     """
 
     name = ""
+    words = ""  # what operators call it
     collects_orders = False  # an order is paid by a payment of its own, not by the next invoice
     collects_invoices = False  # asks for unpaid invoices by itself
     saves_cards = False  # the customer saves and changes one at the gateway
@@ -87,3 +88,19 @@ class Gateway:
     def can_collect(self, organization):
         """Is there a card to collect from? Asks nobody."""
         return True
+
+    def register(self, customer):
+        """Make `customer` known. Returns an Answer with its `gateway_id`."""
+        raise NotImplementedError
+
+    def set_up_url(self, customer, return_url, cancel_url=""):
+        """The page where a card is saved, which leads back. Returns an Answer with `action_url`."""
+        raise NotImplementedError
+
+    def portal_url(self, customer, return_url):
+        """The page where cards are changed and removed. Returns an Answer with `action_url`."""
+        raise NotImplementedError
+
+    def refresh(self, customer):
+        """Read the saved card anew and keep its facts on `customer`. Returns an Answer."""
+        raise NotImplementedError

@@ -103,6 +103,7 @@ def client_of(secret_key, api_base, timeout):
 
 class StripeGateway(StripeWebhooks, StripeListing, Gateway):
     name = "stripe"
+    words = "By card, through Stripe"
     collects_orders = True
     collects_invoices = True
     saves_cards = True
@@ -453,7 +454,7 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
         return Answer(Outcome.YES, gateway_id=made["id"])
 
     @answering
-    def set_up_url(self, customer, return_url):
+    def set_up_url(self, customer, return_url, cancel_url=""):
         """Where a person saves a card, coming back to `return_url`: the Answer's `action_url`."""
         session = self.ask(
             self.api.checkout.sessions.create,
@@ -462,7 +463,7 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
                 "customer": customer.gateway_id,
                 "payment_method_types": ["card"],
                 "success_url": return_url,
-                "cancel_url": return_url,
+                "cancel_url": cancel_url or return_url,
             },
         )
         return Answer(Outcome.YES, action_url=session["url"], gateway_id=session["id"])

@@ -42,6 +42,7 @@ class TestGateway(Gateway):
     __test__ = False  # not a test case
 
     name = "test"
+    words = "Test: collects nothing"
     collects_orders = True
     collects_invoices = True
     collects_no_money = True

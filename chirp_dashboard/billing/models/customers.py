@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -67,6 +68,15 @@ class Customer(models.Model):
     def __str__(self):
         return self.gateway_id or f"{self.organization} at {self.gateway}"
 
+    @staticmethod
+    def gateways():
+        """`(name, words)` of every gateway an organization can be given here."""
+        return [
+            (gateway.name, gateway.words)
+            for gateway in GATEWAYS.values()
+            if not (gateway.collects_no_money and settings.PRODUCTION)
+        ]
+
     @property
     def at_gateway(self):
         return GATEWAYS[self.gateway]
@@ -81,12 +91,23 @@ class Customer(models.Model):
         brand = self.brand.replace("_", " ")
         return f"{brand[:1].upper()}{brand[1:]} •••• {self.last4}" if self.last4 else brand.title()
 
-    def is_expired(self, on):
-        return self.expires_on is not None and self.expires_on < on
+    def expiry(self, on):
+        """Is the card `expired`, or will it be `soon`? Empty when neither."""
+        if not self.has_card or self.expires_on is None or self.expires_on >= on + EXPIRING:
+            return ""
+        return "expired" if self.expires_on < on else "soon"
 
-    def is_expiring(self, on):
-        """Does it expire soon, or has it?"""
-        return self.expires_on is not None and self.expires_on < on + EXPIRING
+    def to_save_card(self, back, cancelled):
+        """The gateway's page where a card is saved. Asks the gateway; raises GatewaySilent."""
+        answer = self.at_gateway.set_up_url(self, back, cancelled)
+        check(answer)
+        return answer.action_url
+
+    def to_manage_cards(self, back, cancelled):
+        """The gateway's page where cards are changed and removed. Asks it; raises GatewaySilent."""
+        answer = self.at_gateway.portal_url(self, back)
+        check(answer)
+        return answer.action_url
 
     def refresh(self):
         """Read the saved card anew. Asks the gateway; raises GatewaySilent."""

@@ -200,8 +200,9 @@ def buyer(organization):
 
 
 class Invoice(Credits, models.Model):
-    """A month's invoice, or the receipt of an order that was paid when it was placed.
+    """A month's invoice, that of an order, its receipt where it was paid at once, or a credit note.
 
+    Its charges are without tax: `total` is their sum and `tax`, which is reckoned once, at `tax_rate`.
     `issued_on` is the real day; `billing_date` the day it belongs to. Only `paid` ever changes. An
     invoice below zero (credits only) counts as paid, and what it gives back pays the others.
     """
@@ -303,8 +304,8 @@ class Invoice(Credits, models.Model):
 
     def collect_unused_money(self):
         """Let money received before pay the oldest unpaid invoices, perhaps this one."""
-        Invoice.objects.apply_money(self.organization)
-        self.refresh_from_db(fields=["paid"])
+        if Invoice.objects.apply_money(self.organization):
+            self.refresh_from_db(fields=["paid"])
 
     def tell(self, kind):
         """Write the mail about this invoice, in the transaction that issues it."""

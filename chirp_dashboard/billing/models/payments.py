@@ -38,6 +38,8 @@ class PaymentRefused(Refused):
 class CardMissing(PaymentRefused):
     """The gateway collects from a saved card, and there is none."""
 
+    needs_card = True
+
     def __init__(self):
         super().__init__("There is no card to collect from. Save one first.")
 

@@ -31,6 +31,8 @@ HOUR = timedelta(hours=1)
 SILENCE = 24 * HOUR
 """Without a run for so long, an operator is told: runs are due every few minutes."""
 
+ALARM = "run-alarm-"  # and the run: the key of its mail
+
 INSERT = """
     INSERT INTO billing_charge
         (organization_id, entry_id, kind, rental_id, phone_number_id, "on", billing_date,
@@ -421,14 +423,13 @@ class BillingRun(models.Model):
         }
 
     def tell(self, *, at):
-        """Tell the operators who was not billed, unless a run of the last day told of all of them."""
-        told = BillingRun.objects.filter(
-            pk__lt=self.pk or 0,
-            started_at__gt=self.started_at - SILENCE,
-            started_at__lte=self.started_at,
-        ).values_list("failures", "alarms")
-        known = {each["organization"] for lists in told for rows in lists for each in rows}
+        """Tell the operators who was not billed, unless they were told of all of them within a day."""
+        told = Mail.objects.filter(
+            kind="run_alarm", created_at__gt=at - SILENCE, created_at__lte=at
+        )
+        runs = [key.removeprefix(ALARM) for key in told.values_list("key", flat=True)]
+        known = set().union(*(run.unbilled for run in BillingRun.objects.filter(pk__in=runs)))
         if self.unbilled - known:
             Mail.objects.alarm(
-                "run_alarm", key=f"run-alarm-{self.pk}", at=at, run=self, count=len(self.unbilled)
+                "run_alarm", key=f"{ALARM}{self.pk}", at=at, run=self, count=len(self.unbilled)
             )

@@ -44,6 +44,8 @@ class IdempotencyConflict(Refused):
 class CardNeeded(Refused):
     """The order would be paid by card, and none is saved."""
 
+    needs_card = True
+
     def __init__(self):
         super().__init__(
             "Nothing was purchased. Purchases are paid by card, and your organization has saved none. "

@@ -32,6 +32,8 @@ def order(request, org, order):
     order = get_object_or_404(orders, organization=request.organization, public_id=order)
     lines = list(order.lines.select_related("phone_number"))
     kept = [line for line in lines if line.is_delivered and not line.is_refunded]
+    net = sum(line.due for line in kept)
+    due = order.with_tax(net)
     context = {
         "order": order,
         "lines": lines,
@@ -40,7 +42,8 @@ def order(request, org, order):
         "came_to": what_it_came_to(order, lines, kept),
         "lost": lost_lines(request, lines),
         "payable_on": next_billing_date(request.organization.billing_day, after=order.placed_on),
-        "due": order.with_tax(sum(line.due for line in kept)),
+        "due": due,
+        "tax": due - net,
         "here": request.path,
     }
     template = "_order" if request.htmx else "order"

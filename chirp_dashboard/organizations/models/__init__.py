@@ -12,7 +12,14 @@ from .applications import (
 from .deliveries import Delivery, DeliveryAttempt, rotate_secret, secret_of
 from .keys import ApiKey
 from .mail import Mail
-from .people import FRAMED_APPLICATIONS, Membership, Organization, TermsFixed, User
+from .people import (
+    FRAMED_APPLICATIONS,
+    Membership,
+    Organization,
+    PaymentsUnderWay,
+    TermsFixed,
+    User,
+)
 from .rules import INSERT_ONLY, refuse, validate_slug, validate_time_zone
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "Mail",
     "Membership",
     "Organization",
+    "PaymentsUnderWay",
     "SlugTaken",
     "TermsFixed",
     "User",

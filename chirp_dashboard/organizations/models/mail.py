@@ -75,6 +75,7 @@ class MailQuerySet(models.QuerySet):
             "organization": organization,
             "base_url": settings.BASE_URL,
             "seller_name": settings.SELLER_NAME,
+            "bank": settings.SELLER_BANK,
         }
         subject, _, text = rendered(kind, context).partition("\n")
         facts = {

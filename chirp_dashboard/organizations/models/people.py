@@ -82,6 +82,16 @@ class TermsFixed(Refused):
     """Currency, time zone or billing day of an organization that is being billed already."""
 
 
+class PaymentsUnderWay(Refused):
+    """The gateway of an organization that is paying through it at this moment."""
+
+    def __init__(self):
+        super().__init__(
+            "An order or a payment is under way through the gateway as it is. Nothing was changed: "
+            "wait until it is settled."
+        )
+
+
 class Organization(models.Model):
     """The customer: owns numbers and pays for them.
 
@@ -171,9 +181,19 @@ class Organization(models.Model):
         """Whether anything was ever ordered, rented or charged in its terms."""
         return self.orders.exists() or self.rentals.exists() or self.charges.exists()
 
+    def is_paying(self):
+        """Whether an order or a payment is under way through its gateway."""
+        under_way = self.payments.model.IN_FLIGHT
+        return (
+            self.orders.filter(settled_at=None).exists()
+            or self.payments.filter(state__in=under_way).exists()
+        )
+
     @transaction.atomic
     def change_settings(self, changes, *, by, at):
-        """Write the fields in `changes` that differ; its terms only before anything was billed."""
+        """Write the fields in `changes` that differ; its terms only before anything was billed, its
+        gateway only while nothing is under way.
+        """
         self.lock()
         before = {
             name: getattr(self, name) for name in changes if getattr(self, name) != changes[name]
@@ -185,6 +205,8 @@ class Organization(models.Model):
                 "Currency, time zone and billing day are fixed since the first purchase, because "
                 "charges and invoices are counted in them. Nothing was changed."
             )
+        if "gateway" in before and self.is_paying():
+            raise PaymentsUnderWay
         for name in before:
             setattr(self, name, changes[name])
         self.save(update_fields=list(before))

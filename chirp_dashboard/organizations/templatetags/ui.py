@@ -1,6 +1,7 @@
 """Template filters for what every page shows: money and dates, the way `design.md` §10 wants them."""
 
 from django import template
+from django.conf import settings
 
 register = template.Library()
 
@@ -24,6 +25,18 @@ def money(minor, currency="USD"):
 def price(minor, currency="USD"):
     """Like `money`, with "free" for zero: for what something costs, not for a sum."""
     return "free" if minor == 0 else money(minor, currency)
+
+
+@register.filter
+def percent(rate):
+    """`8.875%`, without zeros that say nothing."""
+    return f"{float(rate):g}%"
+
+
+@register.filter
+def tax_words(rate):
+    """`VAT 19%`, as this deployment calls its tax now; documents keep what they called it."""
+    return f"{settings.TAX_NAME} {percent(rate)}"
 
 
 @register.filter

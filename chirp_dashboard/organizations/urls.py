@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from . import key_views, views
+from . import key_views, views, webhook_views
 
 app_name = "organizations"
 
@@ -12,6 +12,22 @@ inside = [
     path("apps/<slug:slug>/settings/name/", views.application_rename, name="application_rename"),
     path("apps/<slug:slug>/settings/webhook/", views.webhook, name="webhook"),
     path("apps/<slug:slug>/settings/webhook/remove/", views.webhook_remove, name="webhook_remove"),
+    path(
+        "apps/<slug:slug>/settings/webhook/deliveries/",
+        webhook_views.deliveries,
+        name="webhook_deliveries",
+    ),
+    path(
+        "apps/<slug:slug>/settings/webhook/deliveries/<slug:message>/again/",
+        webhook_views.webhook_redeliver,
+        name="webhook_redeliver",
+    ),
+    path("apps/<slug:slug>/settings/webhook/test/", webhook_views.webhook_test, name="webhook_test"),
+    path(
+        "apps/<slug:slug>/settings/webhook/secret/",
+        webhook_views.webhook_secret,
+        name="webhook_secret",
+    ),
     path("apps/<slug:slug>/keys/", key_views.application_keys, name="application_keys"),
     path(
         "apps/<slug:slug>/keys/create/",

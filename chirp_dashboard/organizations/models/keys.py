@@ -94,7 +94,7 @@ class ApiKeyQuerySet(models.QuerySet):
         """The key in use that `secret` is, with its organization and application, or None."""
         if not is_well_formed(secret):
             return None
-        found = self.in_use().filter(digest=digest(secret))
+        found = self.in_use().filter(digest=digest(secret), application__archived_at=None)
         return found.select_related("organization", "application").first()
 
 

@@ -16,7 +16,7 @@ from chirp_dashboard.billing.models import (
     TestAuthorisation,
 )
 from chirp_dashboard.billing.models.attempts import LEASE, SILENCE
-from chirp_dashboard.billing.models.payments import CONFIRM_WITHIN, PaymentRefused
+from chirp_dashboard.billing.models.collecting import CONFIRM_WITHIN, PaymentRefused
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.organizations.models import Activity, Mail
 

@@ -15,7 +15,8 @@ from chirp_dashboard.billing.models import (
     Standing,
     TestAuthorisation,
 )
-from chirp_dashboard.billing.models.payments import PaymentMoved, PaymentRefused
+from chirp_dashboard.billing.models.collecting import PaymentRefused
+from chirp_dashboard.billing.models.payments import PaymentMoved
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.organizations.models import Mail
 

@@ -3,7 +3,8 @@ from datetime import date, timedelta
 import pytest
 
 from chirp_dashboard.billing.models import Charge, Invoice, Payment, Standing
-from chirp_dashboard.billing.models.payments import PaymentMoved, TransferRefused
+from chirp_dashboard.billing.models.payments import PaymentMoved
+from chirp_dashboard.billing.models.transfers import TransferRefused
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.organizations.models import Activity
 

@@ -77,7 +77,7 @@ class DunningAdmin(Asks, Kept):
 @admin.register(DunningStep)
 class DunningStepAdmin(Kept):
     list_display = ("dunning", "rung", "taken_on", "at", "notice")
-    list_filter = ("rung", "taken_on")
+    list_filter = ("taken_on",)
     list_select_related = ("dunning__organization", "notice")
     search_fields = ("dunning__organization__name", "dunning__organization__slug")
     ordering = ("-id",)

@@ -19,7 +19,7 @@ class InboxEventAdmin(Asks, Kept):
 
     list_display = ("event_id", "type", "gateway", "object_id", "state", "tries", "received_at",
                     "worked_at", "error")  # fmt: skip
-    list_filter = ("state", "gateway", "received_at")
+    list_filter = ("state", "received_at")
     search_fields = ("=event_id", "=object_id", "=type")
     search_help_text = "Id of the event or its object at the gateway, or its type"
     ordering = ("-id",)

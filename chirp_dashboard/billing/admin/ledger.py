@@ -4,13 +4,15 @@ from django.contrib import admin
 from django.utils import timezone
 
 from chirp_dashboard.billing.forms import CreditForm, TransferForm
-from chirp_dashboard.billing.models import Charge, Entry, Payment, Posting, Rental, Standing
+from chirp_dashboard.billing.models import Charge, Entry, Payment, Posting, Price, Rental, Standing
 from chirp_dashboard.billing.models.books import CreditRefused
-from chirp_dashboard.organizations.operating import Kept, KeptInline
+from chirp_dashboard.organizations.operating import Kept, KeptInline, among
 from chirp_dashboard.organizations.templatetags.ui import money
 
 from .asking import Asks
 from .columns import FoundByNumber, sums
+
+INTERVALS = Price._meta.get_field("interval_months").choices
 
 
 class GivesCredit(Asks):
@@ -121,7 +123,7 @@ class ChargeAdmin(FoundByNumber, GivesCredit, Kept):
 class RentalAdmin(FoundByNumber, Kept):
     list_display = ("id", "organization", "phone_number", "shown_amount", "shown_now",
                     "interval_months", "starts_on", "ends_on")  # fmt: skip
-    list_filter = ("interval_months", "starts_on", "organization")
+    list_filter = (among("interval_months", INTERVALS), "starts_on", "organization")
     list_select_related = ("organization", "phone_number")
     ordering = ("-id",)
     shown_amount = sums("amount", description="as purchased")

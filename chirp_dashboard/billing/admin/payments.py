@@ -11,13 +11,14 @@ from chirp_dashboard.billing.models import (
     RefundEvent,
     TestAuthorisation,
 )
-from chirp_dashboard.organizations.operating import Kept, KeptInline
+from chirp_dashboard.organizations.operating import Kept, KeptInline, among
 from chirp_dashboard.organizations.templatetags.ui import money
 
 from .asking import Asks
 from .columns import sums
 from .forms import RefundForm
 
+BY_GATEWAY = [(name, name) for name in ("account", "stripe", "test")]
 LOOKS = 10
 """Rows asked for at the gateway in one go: each may take its full time-out."""
 
@@ -51,7 +52,7 @@ class PaymentAdmin(LooksAgain, Kept):
     list_display = ("public_id", "organization", "gateway", "state", "shown_amount",
                     "shown_captured", "shown_refunded", "decline_code", "received_on", "note",
                     "created_at")  # fmt: skip
-    list_filter = ("state", "gateway", "created_at", "organization")
+    list_filter = ("state", among("gateway", BY_GATEWAY), "created_at", "organization")
     list_select_related = ("organization",)
     search_fields = ("=public_id", "reference", "=gateway_id", "organization__name",
                      "organization__slug")  # fmt: skip
@@ -85,7 +86,7 @@ class PaymentAdmin(LooksAgain, Kept):
 @admin.register(PaymentEvent)
 class PaymentEventAdmin(Kept):
     list_display = ("payment", "from_state", "to_state", "detail", "at")
-    list_filter = ("to_state", "at")
+    list_filter = (among("to_state", Payment.State.choices), "at")
     list_select_related = ("payment",)
     search_fields = ("=payment__public_id", "=payment__reference")
     ordering = ("-id",)
@@ -115,7 +116,7 @@ class RefundAdmin(LooksAgain, Kept):
 @admin.register(RefundEvent)
 class RefundEventAdmin(Kept):
     list_display = ("refund", "from_state", "to_state", "detail", "at")
-    list_filter = ("to_state", "at")
+    list_filter = (among("to_state", Refund.State.choices), "at")
     list_select_related = ("refund",)
     search_fields = ("=refund__public_id",)
     ordering = ("-id",)
@@ -127,7 +128,11 @@ class CustomerAdmin(Kept):
 
     list_display = ("organization", "gateway", "gateway_id", "brand", "last4", "expires_on",
                     "updated_at")  # fmt: skip
-    list_filter = ("gateway", ("payment_method", admin.EmptyFieldListFilter), "expires_on")
+    list_filter = (
+        among("gateway", BY_GATEWAY),
+        ("payment_method", admin.EmptyFieldListFilter),
+        "expires_on",
+    )
     list_select_related = ("organization",)
     search_fields = ("=gateway_id", "=last4", "organization__name", "organization__slug")
     ordering = ("-id",)

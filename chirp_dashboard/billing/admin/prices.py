@@ -168,8 +168,8 @@ class PriceAdmin(Asks, Capped, admin.ModelAdmin):
 class PriceChangeAdmin(Asks, Kept):
     """Announced by an action on the price list; withdrawn here before its day."""
 
-    list_display = ("organization", "number_type", "country", "shown_amount", "applies_from",
-                    "rentals", "shown_before", "shown_after", "state")  # fmt: skip
+    list_display = ("organization", "state", "shown_kind", "shown_amount", "applies_from",
+                    "rentals", "shown_before", "shown_after")  # fmt: skip
     list_display_links = ("organization",)
     list_filter = ("applies_from", "number_type", ("withdrawn_at", admin.EmptyFieldListFilter),
                    "organization")  # fmt: skip
@@ -179,6 +179,10 @@ class PriceChangeAdmin(Asks, Kept):
     actions = ("withdraw",)
     shown_amount = sums("amount", description="price")
     shown_before = sums("before", description="together, before")
+
+    @admin.display(description="numbers", ordering="number_type")
+    def shown_kind(self, change):
+        return f"{change.country} {change.get_number_type_display()}, per {change.every}"
 
     @admin.display(description="together, after")
     def shown_after(self, change):

@@ -28,8 +28,8 @@ class Outcome(admin.SimpleListFilter):
 
 @admin.register(BillingRun)
 class BillingRunAdmin(Kept):
-    list_display = ("as_of", "started_at", "took", "organizations", "charges", "skipped",
-                    "charged", "invoices", "invoiced", "failed", "alarmed")  # fmt: skip
+    list_display = ("as_of", "failed", "alarmed", "organizations", "charges", "skipped",
+                    "charged", "invoices", "invoiced", "started_at", "took")  # fmt: skip
     list_filter = (Outcome, "as_of")
     search_fields = ("failures", "alarms")
     search_help_text = "Slug of an organization that failed or got nothing, or part of the reason"

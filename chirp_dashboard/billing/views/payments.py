@@ -5,7 +5,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from chirp_dashboard.billing.models import Payment
-from chirp_dashboard.billing.models.payments import PaymentRefused
+from chirp_dashboard.billing.models.collecting import PaymentRefused
 from chirp_dashboard.organizations.permissions import requires
 
 

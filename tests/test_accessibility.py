@@ -18,7 +18,13 @@ from chirp_dashboard.billing.models import Payment
 from chirp_dashboard.numbers.management.commands.load_demo import Demo
 from chirp_dashboard.numbers.models import Hold
 from chirp_dashboard.numbers.stock import load_demo_stock
-from chirp_dashboard.organizations.models import Application, Organization, User
+from chirp_dashboard.organizations.models import (
+    ApiKey,
+    Application,
+    Delivery,
+    Organization,
+    User,
+)
 from chirp_dashboard.organizations.permissions import Role
 
 OPTIONS = {
@@ -70,6 +76,15 @@ OWNER = [
     "organizations:application_settings demo storefront",
     "organizations:application_settings demo wordy",
     "organizations:webhook_remove demo storefront",
+    "organizations:webhook_deliveries demo storefront",
+    "organizations:webhook_secret demo storefront",
+    "organizations:application_keys demo storefront",
+    "organizations:application_keys demo wordy",
+    "organizations:application_key_create demo storefront",
+    "organizations:application_key_revoke demo storefront key",
+    "organizations:admin_keys demo",
+    "organizations:admin_key_create demo",
+    "organizations:admin_key_revoke demo admin_key",
     "organizations:settings demo",
     "billing:overview demo",
     "billing:charges demo",
@@ -193,6 +208,7 @@ def places(demo):
         "order": demo.orders.latest("id").public_id,
         "invoice": demo.invoices.latest("id").public_id,
         "payment": unconfirmed_payment(demo).public_id,
+        **keys(demo),
     }
 
     def address(place):
@@ -210,6 +226,16 @@ def unconfirmed_payment(organization):
         reference="asks", amount=4003, currency=organization.currency, state="action_required",
         action_url="https://bank.example/confirm",
     )  # fmt: skip
+
+
+def keys(organization):
+    """A key of Storefront and one of the organization, and something its webhook was told."""
+    by, at = person("owner"), timezone.now()
+    storefront = organization.applications.get(slug="storefront")
+    Delivery.objects.test(storefront.webhook, at=at)
+    key, _ = ApiKey.objects.issue(organization, name="Till", application=storefront, by=by, at=at)
+    admin, _ = ApiKey.objects.issue(organization, name="Sync " + "W" * 60, by=by, at=at)
+    return {"key": key.public_id, "admin_key": admin.public_id}
 
 
 def check(page):

@@ -51,8 +51,8 @@ def admin_key_create(request, org):
 
 @ask_or_do
 @requires("manage_admin_keys")
-def admin_key_revoke(request, org, key):
-    return revoke(request, own_keys(request), key)
+def admin_key_revoke(request, org, admin_key):
+    return revoke(request, own_keys(request), admin_key)
 
 
 # Parts ----------------------------------------------------------------------------------------

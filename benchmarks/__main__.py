@@ -15,6 +15,7 @@ BENCHMARKS = {
     "r3-at-once": "benchmarks.r3_runs_at_once",
     "r4": "benchmarks.r4_list_page",
     "r10": "benchmarks.r10_csv",
+    "api": "benchmarks.api_list",
 }
 
 

@@ -1,8 +1,9 @@
 """The product's addresses, and one that does nothing: the floor for every page and every POST."""
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import include, path
 
+from chirp_dashboard.api.door import door
 from chirp_dashboard.organizations.permissions import requires
 
 
@@ -12,7 +13,14 @@ def empty(request, org):
     return HttpResponse()
 
 
+@door
+def empty_answer(request):
+    """The key known, counted against its limit; then nothing."""
+    return JsonResponse({})
+
+
 urlpatterns = [
+    path("v1/empty", empty_answer),
     path("o/<slug:org>/empty/", empty),
     path("", include("chirp_dashboard.urls")),
 ]

@@ -10,7 +10,10 @@ from django.utils import timezone
 
 from .models import (
     Activity,
+    ApiKey,
     Application,
+    Delivery,
+    DeliveryAttempt,
     Mail,
     Membership,
     Organization,
@@ -292,6 +295,54 @@ class WebhookAdmin(Kept):
     @admin.display(description="headers")
     def header_names(self, webhook):
         return ", ".join(sorted(webhook.headers)) or "–"
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(Kept):
+    """Made in the dashboard, where it is shown once. An operator can end one that leaked."""
+
+    list_display = ("name", "preview", "organization", "application", "created_at", "used_at",
+                    "revoked_at")  # fmt: skip
+    list_filter = ("kind", "is_test", ("revoked_at", admin.EmptyFieldListFilter), "created_at")
+    list_select_related = ("organization", "application")
+    search_fields = ("name", "=public_id", "=ending", "organization__name", "organization__slug")
+    ordering = ("-id",)
+    exclude = ("id", "digest")
+    actions = ("revoke",)
+
+    def has_revoke_permission(self, request):
+        return request.user.has_perm("organizations.change_apikey")
+
+    @admin.action(description="Revoke", permissions=["revoke"])
+    def revoke(self, request, queryset):
+        keys = list(queryset.in_use().select_related("organization", "application"))
+        for key in keys:
+            key.revoke(by=request.user, at=timezone.now())
+        self.message_user(request, f"Revoked {len(keys)}.")
+
+
+class AttemptsOfDelivery(KeptInline):
+    model = DeliveryAttempt
+    fields = ("at", "status", "error", "milliseconds", "answer")
+    verbose_name = "try"
+    verbose_name_plural = "tries"
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(Kept):
+    """What webhooks were told. Redelivered from the dashboard."""
+
+    list_display = ("message_id", "event", "webhook", "organization", "state", "tries",
+                    "happened_at", "next_try_at")  # fmt: skip
+    list_filter = ("state", "event", "happened_at")
+    list_select_related = ("webhook__application__organization",)
+    search_fields = ("=message_id", "webhook__application__slug")
+    ordering = ("-id",)
+    inlines = (AttemptsOfDelivery,)
+
+    @admin.display(ordering="webhook__application__organization__name")
+    def organization(self, delivery):
+        return delivery.webhook.application.organization
 
 
 @admin.register(Activity)

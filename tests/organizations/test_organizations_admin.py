@@ -9,7 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from chirp_dashboard.organizations.models import (
     Activity,
+    ApiKey,
     Application,
+    Delivery,
     Membership,
     Organization,
     User,
@@ -303,6 +305,8 @@ def people(organization, which):
         application.set_webhook(
             url="https://hooks.example.com/", events=[], headers={}, by=user, at=NOON
         )
+        ApiKey.objects.issue(organization, name="a", application=application, by=user, at=NOON)
+        Delivery.objects.test(application.webhook, at=NOON)
         Organization.objects.create(name=f"Other {n}", slug=f"other-{n}")
 
 
@@ -337,6 +341,8 @@ def test_every_model_of_people_is_registered():
         "application",
         "webhook",
         "activity",
+        "apikey",
+        "delivery",
         "mail",
     }
 
@@ -357,3 +363,13 @@ def test_operator_sets_a_tax_rate_with_a_trace(operator_client, organization):
     organization.refresh_from_db()
     assert str(organization.tax_rate) == "8.875"
     assert organization.activity.get(verb="settings_changed").after["tax_rate"] == "8.875"
+
+
+def test_an_operator_ends_a_key_that_leaked(operator_client, organization, operator):
+    key, secret = ApiKey.objects.issue(organization, name="Till", by=operator, at=NOON)
+    page = operator_client.get(HOME + f"apikey/{key.pk}/change/").content.decode()
+    assert secret not in page
+    assert key.digest not in page
+    operator_client.post(HOME + "apikey/", {"action": "revoke", "_selected_action": [key.pk]})
+    assert ApiKey.objects.with_secret(secret) is None
+    assert organization.activity.filter(verb="key_revoked").exists()

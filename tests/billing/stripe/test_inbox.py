@@ -63,11 +63,6 @@ def states():
     return dict(InboxEvent.objects.values_list("event_id", "state"))
 
 
-def about(world, object_id):
-    """The events about one object, oldest first."""
-    return [event for event in world.events() if event["data"]["object"]["id"] == object_id]
-
-
 @pytest.fixture
 def unheard(payer, owner, stripe_world):
     """An order whose authorisation was done, and the answer never came."""
@@ -278,13 +273,22 @@ def test_many_events_about_one_thing_need_one_look(payer, owner, stripe_world):
     assert set(states().values()) == {"worked"}
 
 
-def test_event_that_a_worker_has_is_left_to_it(unheard, stripe_world):
-    deliver(*about(stripe_world, stripe_world.all(INTENTS)[0]["id"]))
-    event, at = InboxEvent.objects.last(), later()
+@pytest.mark.parametrize("guarded", [True, False])
+def test_event_that_a_worker_has_is_left_to_it(unheard, stripe_world, monkeypatch, guarded):
+    if not guarded:
+        monkeypatch.setattr(inbox_module, "LEASE", timedelta(0))
+    deliver(an_event(stripe_world.all(INTENTS)[0], type="payment_intent.succeeded"))
+    event, at = InboxEvent.objects.get(), later()
     assert event._take(at=at)
-    assert event.work(at=at) == 0
+    assert event.work(at=at) == (0 if guarded else 1)
+
+
+def test_event_whose_worker_is_gone_is_worked_after_the_lease(unheard, stripe_world):
+    deliver(an_event(stripe_world.all(INTENTS)[0], type="payment_intent.succeeded"))
+    at = later()
+    assert InboxEvent.objects.get()._take(at=at)
     assert InboxEvent.objects.work_due(at=at + LEASE - timedelta(seconds=1)) == 0
-    assert InboxEvent.objects.work_due(at=at + LEASE) > 0
+    assert InboxEvent.objects.work_due(at=at + LEASE) == 1
     unheard.refresh_from_db()
     assert unheard.state == Order.State.COMPLETED
 

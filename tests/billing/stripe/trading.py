@@ -27,7 +27,7 @@ def buy(organization, person, *rows, at=NOON):
         person=person,
         numbers=[row.key for row in rows],
         expected_total=sum(quoted(organization, rows, at=at)),
-        idempotency_key=f"buy-{rows[0].pk}",
+        idempotency_key=f"buy-{rows[0].number}",
         at=at,
     )
 

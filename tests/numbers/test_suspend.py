@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 import time_machine
 from django.db import connection, transaction
+from django.utils import timezone
 
 from chirp_dashboard.billing.models import Charge, Dunning, Invoice, Payment, Rental, Standing
 from chirp_dashboard.billing.models import dunning as dunning_module
@@ -16,6 +17,7 @@ from chirp_dashboard.numbers import tasks
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.numbers.models import (
     Assignment,
+    Hold,
     InventoryNumber,
     Order,
     PhoneNumber,
@@ -220,6 +222,23 @@ def test_nothing_is_purchased_while_purchases_are_stopped(unpaid, stock, organiz
             organization, person=owner, numbers=[stock[4].key], idempotency_key="late", at=at,
             expected_total=sum(quoted(organization, [stock[4]], at=at)),
         )  # fmt: skip
+    assert Order.objects.count() == 1
+
+
+def test_quote_says_that_purchases_are_stopped_and_keeps_what_was_chosen(
+    clock, unpaid, stock, organization, owner_client, owner
+):
+    live_through(date(2026, 12, 31), date(2027, 1, 7))
+    Hold.objects.hold(organization, owner, [stock[4].key], at=timezone.now())
+    path = "/o/northwind/numbers/purchase/quote/"
+    page = owner_client.get(path).content.decode()
+    total = re.search(r'name="expected_total" value="(\d+)"', page)[1]
+    key = re.search(r'name="idempotency_key" value="([^"]+)"', page)[1]
+    form = {"expected_total": total, "idempotency_key": key, "number": f"US:{stock[4].number}"}
+    response = owner_client.post(path, form)
+    assert response.status_code == 409
+    assert "Purchases are stopped since 7 Jan 2027" in text_of(response)
+    assert stock[4].display in text_of(response)
     assert Order.objects.count() == 1
 
 

@@ -124,6 +124,9 @@ def test_an_order_nobody_confirms_is_declined_after_an_hour(asked, stock):
     assert Payment.objects.get().state == "declined"
     assert InventoryNumber.objects.get(number=stock[0].number).status == "for_sale"
     assert not Charge.objects.exists()
+    mail = Mail.objects.get(kind="payment_failed")
+    assert mail.to == [order.placed_by.email]
+    assert "nothing was purchased" in mail.text
     assert_books(order, at=NOON + CONFIRM_WITHIN)
 
 

@@ -320,6 +320,17 @@ def test_nothing_is_released_before_its_last_period_is_charged(unpaid, organizat
     assert follow(noon(RELEASED)) == 3
 
 
+def test_operator_can_hold_what_is_not_released_yet(unpaid, organization):
+    live_through(date(2026, 12, 31), date(2027, 1, 29))
+    Rental.objects.charge_due(at=noon(RELEASED))
+    Dunning.objects.walk(at=noon(RELEASED))
+    dunning = Dunning.objects.get()
+    dunning.hold(date(2027, 2, 3), "They call", by=OPERATOR, at=noon(RELEASED))
+    assert follow(noon(RELEASED)) == 0
+    dunning.resume(by=OPERATOR, at=noon(RELEASED))
+    assert follow(noon(RELEASED)) == 3
+
+
 def test_lease_pays_the_period_that_begins_on_the_day_it_is_released(organization, owner):
     lease = own(
         organization, "70142", number_type="shortcode", interval_months=3, rental_amount=150000
@@ -458,7 +469,7 @@ def test_one_organization_that_fails_keeps_no_other_waiting(organization, rival,
         pause(here, at=at)
 
     monkeypatch.setattr(suspending.FollowsStanding, "_pause_applications", staticmethod(fail))
-    with pytest.raises(ExceptionGroup, match="could not be suspended"):
+    with pytest.raises(ExceptionGroup, match="could not follow their standing"):
         follow(NOON)
     assert PhoneNumber.objects.get(organization=rival).is_suspended
 

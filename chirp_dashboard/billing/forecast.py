@@ -141,21 +141,21 @@ class Expected:
         return max(0, self.total - self.credit_used)
 
     @property
-    def credit_left(self):
-        """What waits for the invoice after it: an invoice below zero gives money back."""
-        return self.credit - self.credit_used - min(0, self.total)
-
-    @property
     def due_on(self):
         return self.date + timedelta(days=self.terms_days)
 
 
-def with_credit(expected, credit):
-    """`expected`, in order, each with the money the one before left."""
+def with_credit(expected, credit, *, due):
+    """`expected`, in order, each with the money that waits for it when it is written.
+
+    `credit` is what waits now. An invoice below zero gives money back: it pays what is `due` first.
+    """
     given = []
     for invoice in expected:
         given.append(replace(invoice, credit=max(0, credit)))
-        credit = given[-1].credit_left
+        back = max(0, -invoice.total)
+        credit += max(0, back - due) - given[-1].credit_used
+        due = max(0, due - back)
     return given
 
 
@@ -193,6 +193,7 @@ class Forecast:
                 for place, day in enumerate(dates)
             ],
             self.statement.credit,
+            due=self.statement.due,
         )
 
     def table(self):

@@ -110,13 +110,25 @@ def test_invoice_below_zero_gives_money_to_the_next(organization, rental):
     Charge.objects.issue_credit(
         organization, amount=400, reason="Outage", by=OPERATOR, at=noon(date(2026, 11, 24))
     )
-    first, second, _ = Statement(organization, date(2026, 11, 24)).expected
+    first, second, third = Statement(organization, date(2026, 11, 24)).expected
     assert (first.total, first.to_pay) == (-173, 0)
     assert (second.credit_used, second.to_pay) == (100, 0)
-    assert second.credit_left == 73
+    assert (third.credit_used, third.to_pay) == (73, 27)
     run(JANUARY)
     assert asked_for(organization)[DECEMBER] == -173
     assert Invoice.objects.get(billing_date=JANUARY).due == 0
+
+
+def test_invoice_below_zero_pays_what_is_due_first(organization, rental):
+    run(DECEMBER)
+    Charge.objects.issue_credit(
+        organization, amount=400, reason="Outage", by=OPERATOR, at=noon(date(2026, 12, 2))
+    )
+    first, second, _ = Statement(organization, date(2026, 12, 2)).expected
+    assert (first.total, second.total) == (-300, 100)
+    assert second.credit_used == 300 - 227
+    run(FEBRUARY)
+    assert Invoice.objects.get(billing_date=FEBRUARY).due == second.to_pay == 27
 
 
 def test_lines_name_types_counts_and_what_is_released(organization):

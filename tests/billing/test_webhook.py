@@ -191,6 +191,15 @@ def test_body_of_the_largest_size_is_read():
     refused(deliver("x" * (256 * 1024)), "not JSON")
 
 
+@pytest.mark.parametrize("length", ["abc", "-1", "²"])
+def test_length_that_is_no_number_is_refused(length):
+    refused(deliver(an_event(), CONTENT_LENGTH=length), "length of the body is not a number")
+
+
+def test_body_without_a_length_is_empty():
+    refused(deliver(an_event(), CONTENT_LENGTH=""), "not of this body")
+
+
 @pytest.mark.parametrize(
     ("header", "reason"),
     [

@@ -248,7 +248,7 @@ def test_clock_that_jumps_makes_nothing_come_early(unpaid, jump):
 
 @pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(hours=-1)])
 def test_clock_an_hour_off_makes_nothing_come_early(unpaid, monkeypatch, jump):
-    monkeypatch.setattr(dunning_module, "ASLEEP", timedelta(minutes=59))
+    monkeypatch.setattr(dunning_module, "ASLEEP", timedelta(minutes=30))
     start = noon(DUE)
     walk(start)
     passed = timedelta()

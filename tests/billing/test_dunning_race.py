@@ -76,18 +76,18 @@ def without_the_lock(monkeypatch):
         yield
 
 
-def hourly(start, end):
-    """Walks of which the last is an hour before `end`."""
-    at = start + timedelta(hours=1)
+def half_hourly(start, end):
+    """Walks of which the last is half an hour before `end`."""
+    at = start + timedelta(minutes=30)
     while at < end:
         Dunning.objects.walk(at=at)
         Mail.objects.filter(sent_at=None).update(sent_at=at)
-        at += timedelta(hours=1)
+        at += timedelta(minutes=30)
 
 
 def test_two_walks_at_once_take_one_step(unpaid):
     tomorrow = noon(unpaid.due_on + timedelta(days=1))
-    hourly(noon(unpaid.due_on), tomorrow)
+    half_hourly(noon(unpaid.due_on), tomorrow)
     assert walk_at_once(tomorrow) == []
     assert walk_at_once(tomorrow) == []
     assert [step.rung for step in DunningStep.objects.order_by("id")] == [0, 1]
@@ -96,7 +96,7 @@ def test_two_walks_at_once_take_one_step(unpaid):
 
 def test_without_the_lock_both_would_take_it(unpaid, monkeypatch):
     tomorrow = noon(unpaid.due_on + timedelta(days=1))
-    hourly(noon(unpaid.due_on), tomorrow)
+    half_hourly(noon(unpaid.due_on), tomorrow)
     with without_the_lock(monkeypatch):
         failures = walk_at_once(tomorrow)
     assert len(failures) == 1, "the database refuses the second step"

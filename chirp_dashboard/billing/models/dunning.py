@@ -28,7 +28,7 @@ from .rungs import LAST, RUNGS, Act, coming, interval, taken
 SYSTEM = Actor.system("unpaid rent")
 LONGEST_REASON = 200
 
-ASLEEP = timedelta(hours=1)
+ASLEEP = timedelta(minutes=30)
 """Time between two walks that are further apart than this does not count: somebody was out."""
 
 SILENT_FOR = timedelta(minutes=10)

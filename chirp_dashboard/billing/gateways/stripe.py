@@ -124,7 +124,7 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
                 "currency": payment.currency.lower(),
                 "customer": customer.gateway_id,
                 "payment_method": customer.payment_method,
-                "payment_method_types": ["card"],
+                "allowed_payment_method_types": ["card"],
                 "capture_method": "manual",
                 "confirm": True,
                 "return_url": return_url(payment),
@@ -461,7 +461,7 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
             {
                 "mode": "setup",
                 "customer": customer.gateway_id,
-                "payment_method_types": ["card"],
+                "allowed_payment_method_types": ["card"],
                 "success_url": return_url,
                 "cancel_url": cancel_url or return_url,
             },

@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
-from datetime import date
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
+from stripe import params
 
 from chirp_dashboard.billing.gateways import GATEWAYS, Outcome, UnknownGateway, gateway_for
 from chirp_dashboard.billing.gateways.stripe import StripeGateway
@@ -225,6 +226,66 @@ def test_without_a_card_nothing_is_asked(organization, stripe_world, stripe_gate
     answer = stripe_gateway.authorise(purchase(organization))
     assert (answer.outcome, answer.code) == (NO, "no_card")
     assert stripe_world.calls == []
+
+
+# What is sent ----------------------------------------------------------------------------------
+
+PARAMETERS = {
+    "POST /v1/payment_intents": params.PaymentIntentCreateParams,
+    "GET /v1/payment_intents": params.PaymentIntentListParams,
+    "POST /v1/payment_intents/*/capture": params.PaymentIntentCaptureParams,
+    "POST /v1/payment_intents/*/cancel": params.PaymentIntentCancelParams,
+    "POST /v1/invoices": params.InvoiceCreateParams,
+    "GET /v1/invoices": params.InvoiceListParams,
+    "POST /v1/invoices/*/add_lines": params.InvoiceAddLinesParams,
+    "POST /v1/invoices/*/finalize": params.InvoiceFinalizeInvoiceParams,
+    "POST /v1/invoices/*/pay": params.InvoicePayParams,
+    "POST /v1/invoices/*/void": params.InvoiceVoidInvoiceParams,
+    "GET /v1/invoice_payments": params.InvoicePaymentListParams,
+    "POST /v1/refunds": params.RefundCreateParams,
+    "GET /v1/refunds": params.RefundListParams,
+    "POST /v1/customers": params.CustomerCreateParams,
+    "GET /v1/customers": params.CustomerListParams,
+    "POST /v1/customers/*": params.CustomerUpdateParams,
+    "GET /v1/customers/*": params.CustomerRetrieveParams,
+    "POST /v1/checkout/sessions": params.checkout.SessionCreateParams,
+    "GET /v1/checkout/sessions": params.checkout.SessionListParams,
+    "POST /v1/billing_portal/sessions": params.billing_portal.SessionCreateParams,
+}
+
+
+def test_every_parameter_is_one_of_the_pinned_version(payer, stripe_world, stripe_gateway):
+    """The counterpart is of an older version; the SDK's types are of ours."""
+    customer, bought, let_go = payer.customers.get(), purchase(payer), purchase(payer)
+    page = stripe_gateway.set_up_url(customer, "https://here.example/").action_url
+    stripe_world.visit(page, card="tok_visa")
+    stripe_gateway.portal_url(customer, "https://here.example/")
+    customer.refresh()
+    for payment in (bought, let_go):
+        payment.gateway_id = stripe_gateway.authorise(payment).gateway_id
+    stripe_gateway.capture(bought, 600)
+    stripe_gateway.void(let_go)
+    billed = bill(payer)
+    stripe_gateway.collect(billed)
+    for payment in (bought, billed):
+        stripe_gateway.refund(refund_of(payment, 60))
+        stripe_gateway.look_up_refund(refund_of(payment, 60))
+    change_card(customer, stripe_world, "declining")
+    stripe_gateway.collect(collection_of(billed.invoice))
+    stripe_gateway.look_up(purchase(payer))
+    customer.created_at -= timedelta(days=2)
+    stripe_gateway.register(customer)
+    untold = set(PARAMETERS)
+    for call in stripe_world.calls:
+        patterns = [pattern for pattern in PARAMETERS if call.is_to(pattern)]
+        if not patterns:
+            assert call.form == {} or call.method == "GET", call
+            continue
+        pattern = max(patterns, key=len)
+        untold.discard(pattern)
+        sent = {name.partition("[")[0] for name in call.form}
+        assert sent <= PARAMETERS[pattern].__annotations__.keys(), call
+    assert untold == set()
 
 
 # Faults -----------------------------------------------------------------------------------------

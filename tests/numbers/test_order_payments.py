@@ -228,6 +228,16 @@ def test_an_order_below_the_minimum_joins_the_next_invoice(place, stock, at_leas
     assert check_books(at=NOON + timedelta(days=8)) == []
 
 
+def test_the_quote_says_how_a_small_order_is_paid(place, stock, owner, owner_client, at_least):
+    Hold.objects.hold(
+        owner.memberships.get().organization, owner, [stock[0].key], at=timezone.now()
+    )
+    assert "Due now" in owner_client.get("/o/northwind/numbers/purchase/quote/").content.decode()
+    at_least(10_000)
+    page = owner_client.get("/o/northwind/numbers/purchase/quote/").content.decode()
+    assert "Added to your account" in page
+
+
 def test_an_order_at_the_minimum_is_paid_by_card(place, stock, at_least):
     at_least(DUE)
     assert place(stock[0]).is_prepaid

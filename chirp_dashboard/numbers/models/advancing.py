@@ -15,7 +15,7 @@ from chirp_dashboard.billing.gateways import Outcome as GatewayOutcome
 from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.billing.models import Invoice, Payment, Standing
 from chirp_dashboard.numbers.carriers import Outcome, carrier_named
-from chirp_dashboard.organizations.models import Actor
+from chirp_dashboard.organizations.models import Actor, Mail
 from chirp_dashboard.organizations.refusals import Refused
 
 from .delivery import deliver
@@ -127,6 +127,9 @@ class Advances:
         if silent and self.attempts >= len(SILENCE):
             with transaction.atomic():
                 self._move(self.State.STUCK, at=at, reason="No answer. An operator looks into it.")
+                Mail.objects.alarm(
+                    "order_stuck", key=f"stuck-{self.public_id}-{at}", at=at, order=self
+                )
             return False
         with transaction.atomic():
             self._keep_turn()

@@ -456,7 +456,8 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
     @answering
     def set_up_url(self, customer, return_url, cancel_url=""):
         """Where a person saves a card, coming back to `return_url`: the Answer's `action_url`."""
-        session = self.ask(
+        session = self._page_for(
+            customer,
             self.api.checkout.sessions.create,
             {
                 "mode": "setup",
@@ -471,11 +472,23 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
     @answering
     def portal_url(self, customer, return_url):
         """Where a person changes or removes cards, coming back to `return_url`."""
-        session = self.ask(
+        session = self._page_for(
+            customer,
             self.api.billing_portal.sessions.create,
             {"customer": customer.gateway_id, "return_url": return_url},
         )
         return Answer(Outcome.YES, action_url=session["url"], gateway_id=session["id"])
+
+    def _page_for(self, customer, method, params):
+        try:
+            return self.ask(method, params)
+        except Refusal as refusal:
+            if refusal.code != "resource_missing":
+                raise
+            customer.forget(at=timezone.now())
+            raise Silence(
+                "Stripe knows this customer no more; the next try makes another."
+            ) from None
 
     @answering
     def refresh(self, customer):

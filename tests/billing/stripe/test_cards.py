@@ -141,6 +141,18 @@ def test_nobody_is_registered_when_stripe_is_down(by_card, owner_client, stripe_
     assert len(stripe_world.all("/v1/customers")) == 1
 
 
+@pytest.mark.parametrize("address", [SAVE, MANAGE])
+def test_a_customer_who_is_gone_at_stripe_is_made_anew_by_the_next_click(
+    address, organization, owner_client, stripe_world, stripe_gateway
+):
+    pay_by_card(organization, stripe_world)
+    Customer.objects.update(gateway_id="cus_of_another_account")
+    assert owner_client.post(address).status_code == 409
+    customer = Customer.objects.get()
+    assert (customer.gateway_id, customer.has_card) == ("", False)
+    assert owner_client.post(SAVE).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("expires_on", "warning"),
     [

@@ -153,6 +153,14 @@ def test_a_purchase_is_let_go_of(payer, stripe_world, stripe_gateway):
     assert stripe_world.all(INTENTS)[0]["status"] == "canceled"
 
 
+def test_a_purchase_nobody_confirms_is_let_go_of(payer, stripe_world, stripe_gateway):
+    change_card(payer.customers.get(), stripe_world, "tok_threeDSecure2Required")
+    payment = purchase(payer)
+    payment.gateway_id = stripe_gateway.authorise(payment).gateway_id
+    assert stripe_gateway.void(payment).state == "voided"
+    assert stripe_gateway.look_up(payment).state == "voided"
+
+
 def test_what_was_never_sent_is_missing(payer, stripe_gateway):
     payment = purchase(payer)
     assert stripe_gateway.look_up(payment).state == "missing"

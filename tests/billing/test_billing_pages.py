@@ -333,7 +333,7 @@ def test_chart_puts_credits_below_zero():
     chart = months({"local": 300, "": -500}, {"local": 100})
     assert chart.bottom <= -500
     charged, credited = chart.bars[0].rects
-    assert charged.y + charged.height == chart.zero
+    assert charged.y + charged.height == pytest.approx(chart.zero)
     assert credited.y == chart.zero
     assert chart.bars[0].text == "−$2.00"
 

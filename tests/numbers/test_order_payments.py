@@ -194,6 +194,15 @@ def test_a_decline_of_yesterday_gives_nothing_back_to_today(asked):
     assert Standing.objects.get().spent == DUE
 
 
+def test_an_authorisation_cancelled_at_the_gateway_declines_the_order(place, stock):
+    with TestGateway.misbehaving(authorise=[Fault.ANSWER_LOST]):
+        order = place(stock[0])
+    TestAuthorisation.objects.update(state="voided")
+    order = again(order, at=NOON + timedelta(minutes=5))
+    assert (order.state, order.reason) == ("declined", "The payment was cancelled.")
+    assert_books(order, at=NOON)
+
+
 def test_what_never_arrived_is_authorised_anew_with_another_key(place, stock):
     with TestGateway.misbehaving(authorise=[Fault.TIME_OUT]):
         order = place(stock[0])

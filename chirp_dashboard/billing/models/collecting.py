@@ -270,8 +270,9 @@ class Collects(Attempt):
 
     def decline(self, answer, *, at):
         """Write that it was definitely not collected, and tell the customer what that means."""
-        reason = answer.reason or "It was not confirmed in time."
         was_asked = self.state == self.State.ACTION_REQUIRED
+        cancelled = "It was not confirmed in time." if was_asked else "It was cancelled."
+        reason = answer.reason or cancelled
         self.move(
             self.State.DECLINED, at=at, detail=reason, decline_code=answer.code[:60],
             **self.note_answer(answer),

@@ -145,27 +145,32 @@ class Chart:
         return [*used, EXPECTED]
 
     @cached_property
+    def highest(self):
+        return max([month.above for month in self.columns] + [1])
+
+    @cached_property
+    def lowest(self):
+        return min([month.below for month in self.columns] + [0])
+
+    @cached_property
     def step(self):
-        """Between two lines of the grid: 1, 2 or 5 times a power of ten, two to four above zero."""
-        highest = max([month.above for month in self.columns] + [1])
+        """Between two lines of the grid: 1, 2 or 5 times a power of ten, for about four lines."""
         size = 1
         while True:
             for factor in (1, 2, 5):
-                if 4 * factor * size >= highest:
+                if 4 * factor * size >= self.highest - self.lowest:
                     return factor * size
             size *= 10
 
     @cached_property
     def top(self):
         """The end of the axis: the first line of the grid above every bar."""
-        highest = max([month.above for month in self.columns] + [1])
-        return -(-highest // self.step) * self.step
+        return -(-self.highest // self.step) * self.step
 
     @cached_property
     def bottom(self):
         """Zero, or below it where credits were more than charges."""
-        lowest = min([month.below for month in self.columns] + [0])
-        return lowest // self.step * self.step
+        return self.lowest // self.step * self.step
 
     @property
     def grid(self):

@@ -54,27 +54,26 @@ COMING = f"""
 """  # noqa: S608
 
 BY_TYPE = f"""
-    SELECT due.date, number.number_type, count(*),
-           coalesce(sum({PRICE_FOR.format(start="due.date")}), 0)::bigint,
-           coalesce(sum(rental.amount), 0)::bigint
-    FROM unnest(%(dates)s::date[]) AS due (date)
-    JOIN billing_rental rental ON rental.organization_id = %(organization)s
-        AND rental.interval_months = 1 AND rental.starts_on < due.date
-        AND (rental.ends_on IS NULL OR rental.ends_on > due.date)
-    JOIN numbers_phonenumber number ON number.id = rental.phone_number_id
-    GROUP BY 1, 2
+    SELECT number.number_type, rental.ends_on, count(*), sum(number.rental_amount)::bigint,
+           sum({PRICE_FOR.format(start="(%(dates)s::date[])[1]")})::bigint,
+           sum({PRICE_FOR.format(start="(%(dates)s::date[])[2]")})::bigint,
+           sum({PRICE_FOR.format(start="(%(dates)s::date[])[3]")})::bigint
+    FROM billing_rental rental JOIN numbers_phonenumber number ON number.id = rental.phone_number_id
+    WHERE rental.organization_id = %(organization)s AND rental.interval_months = 1
+      AND (rental.ends_on IS NULL OR rental.ends_on > (%(dates)s::date[])[1])
+    GROUP BY 1, 2 ORDER BY 1, 2
 """  # noqa: S608
 LEASES_BY_TYPE = f"""
     SELECT starts, number_type, count(*), sum(due.amount)::bigint
     FROM ({LEASES_DUE}) AS due JOIN numbers_phonenumber number ON number.id = due.phone_number_id
-    GROUP BY 1, 2
+    GROUP BY 1, 2 ORDER BY 1, 2
 """  # noqa: S608
 LEAVING_BY_TYPE = """
     SELECT ends_on, number_type, count(*), sum(number.rental_amount)::bigint
     FROM billing_rental rental JOIN numbers_phonenumber number ON number.id = rental.phone_number_id
     WHERE rental.organization_id = %(organization)s AND NOT number.state = 'released'
       AND number.releases_on = rental.ends_on AND ends_on <= %(through)s
-    GROUP BY 1, 2
+    GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
@@ -142,21 +141,21 @@ class Expected:
         return max(0, self.total - self.credit_used)
 
     @property
-    def credit_left(self):
-        """What waits for the invoice after it: an invoice below zero gives money back."""
-        return self.credit - self.credit_used - min(0, self.total)
-
-    @property
     def due_on(self):
         return self.date + timedelta(days=self.terms_days)
 
 
-def with_credit(expected, credit):
-    """`expected`, in order, each with the money the one before left."""
+def with_credit(expected, credit, *, due):
+    """`expected`, in order, each with the money that waits for it when it is written.
+
+    `credit` is what waits now. An invoice below zero gives money back: it pays what is `due` first.
+    """
     given = []
     for invoice in expected:
         given.append(replace(invoice, credit=max(0, credit)))
-        credit = given[-1].credit_left
+        back = max(0, -invoice.total)
+        credit += max(0, back - due) - given[-1].credit_used
+        due = max(0, due - back)
     return given
 
 
@@ -194,6 +193,7 @@ class Forecast:
                 for place, day in enumerate(dates)
             ],
             self.statement.credit,
+            due=self.statement.due,
         )
 
     def table(self):
@@ -212,11 +212,9 @@ class Forecast:
     def _parts(self, day, *, after):
         if day == self.statement.next_dates[0]:
             yield from self._charged
-        for due, kind, count, amount, before in self._monthly:
-            if due == day:
-                yield Part(
-                    f"{label(kind)} rental", amount, count, self._note(day, kind, amount, before)
-                )
+        for kind, (count, before, amount) in self._monthly_on(day).items():
+            note = self._note(day, kind, amount, before)
+            yield Part(f"{label(kind)} rental", amount, count, note)
         leases = Counter(), Counter()
         for starts, kind, count, amount in self._leases:
             if after < starts <= day:
@@ -248,6 +246,16 @@ class Forecast:
             for group in sums
         ]
 
+    def _monthly_on(self, day):
+        """`{type: [count, at the prices of now, at those of day]}` of what still runs on `day`."""
+        place, sums = self.statement.next_dates.index(day), {}
+        for kind, ends_on, count, now, *then in self._monthly:
+            if ends_on is None or ends_on > day:
+                known = sums.setdefault(kind, [0, 0, 0])
+                for part, value in enumerate((count, now, then[place])):
+                    known[part] += value
+        return sums
+
     @cached_property
     def _monthly(self):
         return self._read(BY_TYPE)
@@ -267,4 +275,4 @@ class Forecast:
                 statement,
                 {"organization": self.organization.pk, "dates": dates, "through": dates[-1]},
             )
-            return sorted(cursor.fetchall())
+            return cursor.fetchall()

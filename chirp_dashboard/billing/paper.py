@@ -24,7 +24,7 @@ LAYOUT = 1
 
 WIDTH, HEIGHT = A4
 LEFT, RIGHT, TOP, BOTTOM = 57, WIDTH - 57, HEIGHT - 57, 68
-MIDDLE = 330
+MIDDLE, LABEL = 318, 60  # where the right half begins, and how wide the names in it are
 LEADING = 1.4
 SMALL, BODY, HEADING, TITLE = 8, 9, 11, 20
 GREY = (0.42, 0.42, 0.45)
@@ -219,11 +219,11 @@ class Paper:
         left = self.block(self.document.buyer, first=BOLD, width=half, top=self.y - 2)
         right = self.y + BODY * LEADING
         for name, value in self.document.facts:
-            for place, part in enumerate(wrapped(value, RIGHT - MIDDLE - 75, BODY)):
+            for place, part in enumerate(wrapped(value, RIGHT - MIDDLE - LABEL, BODY)):
                 right -= BODY * LEADING
                 if place == 0:
                     self.text(MIDDLE, right, name, colour=GREY)
-                self.text(MIDDLE + 75, right, part)
+                self.text(MIDDLE + LABEL, right, part)
         self.y = min(left, right) - 32
 
     def columns(self):
@@ -287,7 +287,7 @@ class Paper:
                 "",
                 f"The {self.invoice.line_count:,} lines are in the CSV file on the page below.",
             ]
-        said += ["", f"What was paid or corrected since: {self.document.address}"]
+        said += ["", f"What became of it since: {self.document.address}"]
         if self.misses or any(
             MISSING in piece for line in said for _, piece in runs(printable(line), REGULAR)
         ):

@@ -94,12 +94,13 @@ def reconcile(gateway, *, at, since=None, repair=False):
 
 
 def alarm(record, left, *, at):
-    """Tell the operator of what is left, once for the same differences."""
+    """Tell the operator of what is left: the same differences once a month, a gateway's failure daily."""
     if not left:
         return
+    failed = any(each.kind in {UNFINISHED, EMPTY} for each in left)
     seen = "\n".join(sorted(f"{each.kind} {each.reference}" for each in left))
     digest = hashlib.sha256(seen.encode()).hexdigest()[:32]
-    key = f"reconcile-{record.gateway}-{digest}"
+    key = f"reconcile-{record.gateway}-{at:{'%Y-%m-%d' if failed else '%Y-%m'}}-{digest}"
     Mail.objects.alarm("reconcile_alarm", key=key, at=at, record=record, left=left)
 
 
@@ -268,7 +269,7 @@ MENDS = {BEHIND: Comparison.look, DANGLING: Comparison.void}
 
 
 def judge_payment(payment, found, *, at):
-    """What is wrong between a payment and what the gateway has of it, None for nothing there."""
+    """Which kind of difference there is to what the gateway has of it (None: nothing), or ""."""
     state = found.state if found else "missing"
     if state in HOLDING and (found.amount, found.currency) != (payment.amount, payment.currency):
         return DIFFERENT
@@ -304,7 +305,7 @@ def judge_authorised(payment, *, at):
 
 
 def judge_refund(refund, found, *, at):
-    """What is wrong between a refund and what the gateway has of it, None for nothing there."""
+    """Which kind of difference there is to what the gateway has of it (None: nothing), or ""."""
     state = found.state if found else "missing"
     if state == "refunded":
         if (found.moved, found.currency) != (refund.amount, refund.currency):

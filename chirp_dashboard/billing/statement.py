@@ -255,7 +255,8 @@ class Statement:
     @cached_property
     def expected(self):
         """The next invoices, if nothing is purchased or released any more."""
-        return with_credit([self._expected(day) for day in self.next_dates], self.credit)
+        expected = [self._expected(day) for day in self.next_dates]
+        return with_credit(expected, self.credit, due=self.due)
 
     def _expected(self, day):
         parts = [Part("Rentals", self._monthly_on(day)), Part("Leases", self._leases_on(day))]

@@ -1,6 +1,6 @@
 """Rows of the number list as plain strings: fifty are drawn at a time, so nothing is worked out twice."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Case, DateField, OuterRef, Subquery, When
@@ -65,6 +65,14 @@ def span(first, last):
     if first.month != last.month:
         return f"{first.day} {first:%b} – {long_day(last)}"
     return f"{first.day}–{long_day(last)}"
+
+
+def announced_text(number, price):
+    """ "$1.50 a month from 1 Jan 2027": a price that is announced and still ahead."""
+    if not price:
+        return ""
+    how_often, first = HOW_OFTEN[number.interval_months], date.fromisoformat(price["applies_from"])
+    return f"{money(price['amount'], number.currency)} {how_often} from {long_day(first)}"
 
 
 def rental_text(number):

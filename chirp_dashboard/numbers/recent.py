@@ -23,39 +23,59 @@ UNPAID = {
     "dunning_resumed": "Steps about {what} go on",
     "dunning_ended": "Steps about {what} ended; everything is restored",
 }
-ABOUT_MONEY = {"issued", "paid", "credited", *UNPAID}
+COLLECTED = {
+    "price_change_announced": "Announced a new price: {amount} from {first_day}",
+    "price_change_withdrawn": "Withdrew the new price of {amount} from {first_day}: {reason}",
+    "payment_begun": "Payment {what} begun",
+    "payment_declined": "Payment {what} declined",
+    "disputed": "Payment {what} is disputed",
+    "refund_begun": "Refund {what} begun: {reason}",
+    "refunded": "Refund {what} given back",
+    "refund_failed": "Refund {what} failed",
+    "line_refunded": "Refunded the line {what}: {reason}",
+    "card_changed": "Saved another card",
+    "card_removed": "Removed the saved card",
+    "calendar_feed_issued": "Made a calendar feed",
+    "calendar_feed_revoked": "Withdrew a calendar feed",
+    "mail_resent": "Sent a mail once more",
+}
+ABOUT_MONEY = {"issued", "paid", "credited", *UNPAID, *COLLECTED}
 GOOD = {"purchased", "undone", "restored", "paid"}
 BAD = {"released", "suspended"}
-SENTENCES = {
-    "purchased": "Purchased {what}",
-    "assigned": "Assigned {what} to {to}",
-    "removed": "Removed {what} from {source}",
-    "moved": "Moved {what} from {source} to {to}",
-    "labelled": "Labelled {what} {label}",
-    "locked": "Locked {what} against release",
-    "unlocked": "Unlocked {what} for release",
-    "releasing": "Scheduled {what} for release after {last_day}",
-    "kept": "Cancelled the release of {what}",
-    "released": "Released {what}",
-    "undone": "Brought back {what}",
-    "suspended": "Suspended {what}: rent is unpaid",
-    "restored": "Restored {what}",
-    "order": "Order {what}: {state}",
-    "created": "Created the application {what}",
-    "renamed": "Renamed the application {before} to {after}",
-    "archived": "Archived the application {what}",
-    "webhook_saved": "Saved the webhook of {what}",
-    "webhook_removed": "Removed the webhook of {what}",
-    "settings_changed": "Changed the settings of the organization",
-    "member_added": "Added {what} as {role}",
-    "role_changed": "Made {what} {role}",
-    "member_removed": "Took {what} out of the organization",
-    "issued": "{what} issued: {total}",
-    "paid": "Payment of {amount} received",
-    "credited": "Credit of {amount} given: {reason}",
-    "paused": "Suspended the application {what}: rent is unpaid",
-    "resumed": "Restored the application {what}",
-} | UNPAID
+SENTENCES = (
+    {
+        "purchased": "Purchased {what}",
+        "assigned": "Assigned {what} to {to}",
+        "removed": "Removed {what} from {source}",
+        "moved": "Moved {what} from {source} to {to}",
+        "labelled": "Labelled {what} {label}",
+        "locked": "Locked {what} against release",
+        "unlocked": "Unlocked {what} for release",
+        "releasing": "Scheduled {what} for release after {last_day}",
+        "kept": "Cancelled the release of {what}",
+        "released": "Released {what}",
+        "undone": "Brought back {what}",
+        "suspended": "Suspended {what}: rent is unpaid",
+        "restored": "Restored {what}",
+        "order": "Order {what}: {state}",
+        "created": "Created the application {what}",
+        "renamed": "Renamed the application {before} to {after}",
+        "archived": "Archived the application {what}",
+        "webhook_saved": "Saved the webhook of {what}",
+        "webhook_removed": "Removed the webhook of {what}",
+        "settings_changed": "Changed the settings of the organization",
+        "member_added": "Added {what} as {role}",
+        "role_changed": "Made {what} {role}",
+        "member_removed": "Took {what} out of the organization",
+        "issued": "{what} issued: {total}",
+        "paid": "Payment of {amount} received",
+        "credited": "Credit of {amount} given: {reason}",
+        "paused": "Suspended the application {what}: rent is unpaid",
+        "resumed": "Restored the application {what}",
+    }
+    | UNPAID
+    | COLLECTED
+)
 TOLD = ("application", "name", "label", "releases_on", "state", "role", "total", "amount", "reason")
 PAGES = {
     "ph_": "numbers:detail",
@@ -139,10 +159,16 @@ def sentence(step, currency):
         "total": money(said.get("total"), currency),
         "amount": money(abs(said.get("amount", 0)), currency),
         "reason": said.get("reason", ""),
-        "until": long_day(date.fromisoformat(said["until"])) if said.get("until") else "",
+        "until": written_day(said.get("until")),
+        "first_day": written_day(said.get("applies_from")),
     }
     pattern = SENTENCES.get(row.verb, "{what}: " + row.verb.replace("_", " "))
     return pattern.format(**words)
+
+
+def written_day(text):
+    """A day that was written as ISO text, in words."""
+    return long_day(date.fromisoformat(text)) if text else ""
 
 
 def last_day(releases_on):

@@ -27,10 +27,11 @@ NOT_INVOICED = "not-invoiced"
 SHARES = """
     WITH charge AS MATERIALIZED (
         SELECT charge.id, charge.phone_number_id, charge.amount,
-               coalesce(corrected.created_at, charge.created_at) AS at
-        FROM ({charges}) AS asked
-        JOIN billing_charge charge ON charge.id = asked.id
-        LEFT JOIN billing_charge corrected ON corrected.id = charge.corrects_id
+               CASE WHEN charge.corrects_id IS NULL THEN charge.created_at ELSE (
+                   SELECT corrected.created_at FROM billing_charge corrected
+                   WHERE corrected.id = charge.corrects_id
+               ) END AS at
+        FROM ({charges}) AS charge
     ),
     share AS (
         SELECT charge.id, charge.phone_number_id, charge.amount, assignment.application_id,
@@ -142,7 +143,9 @@ class Spending:
         else:
             standing = Standing.objects.filter(organization=self.organization).first()
             charges = charges.uninvoiced(standing or Standing(organization=self.organization))
-        return charges.values("id").query.sql_with_params()
+        return charges.values(
+            "id", "phone_number_id", "amount", "created_at", "corrects_id"
+        ).query.sql_with_params()
 
     def _ask(self, statement, *parameters):
         charges, given = self._charges

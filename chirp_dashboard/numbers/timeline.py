@@ -18,6 +18,7 @@ PLAIN = {
     "kept": "Release cancelled; the number is kept",
     "suspended": "Suspended, because rent is unpaid",
     "restored": "Works again, because rent was paid",
+    "line_refunded": "Refunded, because it never worked",
 }
 
 

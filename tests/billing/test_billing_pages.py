@@ -5,7 +5,14 @@ import time_machine
 from django.urls import reverse
 
 from chirp_dashboard.billing.chart import Chart
-from chirp_dashboard.billing.models import Charge, Invoice, Payment, Refund
+from chirp_dashboard.billing.models import (
+    Charge,
+    Dunning,
+    Invoice,
+    Payment,
+    PriceChange,
+    Refund,
+)
 from chirp_dashboard.billing.statement import INVOICES, Statement
 
 from .conftest import DECEMBER, JANUARY, OPERATOR, noon, rent, run
@@ -185,6 +192,36 @@ def test_numbers_are_paged_by_key(billing_client, organization):
     assert {rental.phone_number.public_id for rental in rentals} == set(seen)
 
 
+def test_page_says_when_an_invoice_is_being_written(billing_client, organization, invoice):
+    assert statement(organization).late == []
+    with time_machine.travel(noon(JANUARY), tick=False):
+        assert statement(organization, on=JANUARY).late == [JANUARY]
+        page = text_of(billing_client.get(OVERVIEW))
+        assert "The invoice of 1 Jan 2027 is being written" in page
+        run(JANUARY)
+        assert "is being written" not in text_of(billing_client.get(OVERVIEW))
+
+
+@pytest.mark.parametrize("numbers", [1, 30])
+def test_page_with_everything_on_it_takes_the_same_queries(
+    billing_client, organization, operator, django_assert_num_queries, numbers
+):
+    rent(organization, on=date(2026, 10, 5), numbers=numbers)
+    rent(organization, on=date(2026, 10, 5), amount=9_000, months=3)
+    run(date(2026, 11, 1))
+    PriceChange.objects.announce(
+        organization, country="US", number_type="local", interval_months=1, amount=250,
+        currency="USD", applies_from=date(2027, 2, 1), reason="Carrier", by=operator,
+        at=noon(date(2026, 12, 1)),
+    )  # fmt: skip
+    with time_machine.travel(noon(date(2026, 12, 20)), tick=False):
+        Dunning.objects.walk(at=noon(date(2026, 12, 20)))
+        with django_assert_num_queries(4):
+            page = text_of(billing_client.get(OVERVIEW))
+    for words in ("to pay", "Purchases stop", "cost $2.50 per month from 1 Feb 2027"):
+        assert words in page
+
+
 def test_invoices_are_paged_by_number(billing_client, organization):
     rent(organization, on=date(2021, 1, 15))
     run(date(2026, 12, 20))
@@ -333,7 +370,7 @@ def test_chart_puts_credits_below_zero():
     chart = months({"local": 300, "": -500}, {"local": 100})
     assert chart.bottom <= -500
     charged, credited = chart.bars[0].rects
-    assert charged.y + charged.height == chart.zero
+    assert charged.y + charged.height == pytest.approx(chart.zero)
     assert credited.y == chart.zero
     assert chart.bars[0].text == "−$2.00"
 

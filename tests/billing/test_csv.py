@@ -120,6 +120,9 @@ def test_amounts_below_zero_stay_numbers(billing_client, organization):
         ("JPY", -5, "-5", "−JPY 5"),
         ("KWD", 123456, "123.456", "KWD 123.456"),
         ("KWD", -5, "-0.005", "−KWD 0.005"),
+        ("VND", 9, "9", "VND 9"),
+        ("TND", 1, "0.001", "TND 0.001"),
+        ("ISK", 100, "1.00", "ISK 1.00"),
         ("EUR", 0, "0.00", "€0.00"),
     ],
 )

@@ -5,9 +5,17 @@ from contextlib import suppress
 from datetime import date, timedelta
 
 import pytest
+from django.db import transaction
 
 from chirp_dashboard.billing.forecast import Forecast
-from chirp_dashboard.billing.models import Charge, Invoice, Payment, PriceChange
+from chirp_dashboard.billing.models import (
+    Charge,
+    Invoice,
+    Payment,
+    PriceChange,
+    Refund,
+    Standing,
+)
 from chirp_dashboard.billing.models.price_changes import PriceChangeRefused
 from chirp_dashboard.billing.statement import Statement
 from chirp_dashboard.numbers.models import PhoneNumber
@@ -110,13 +118,47 @@ def test_invoice_below_zero_gives_money_to_the_next(organization, rental):
     Charge.objects.issue_credit(
         organization, amount=400, reason="Outage", by=OPERATOR, at=noon(date(2026, 11, 24))
     )
-    first, second, _ = Statement(organization, date(2026, 11, 24)).expected
+    first, second, third = Statement(organization, date(2026, 11, 24)).expected
     assert (first.total, first.to_pay) == (-173, 0)
     assert (second.credit_used, second.to_pay) == (100, 0)
-    assert second.credit_left == 73
+    assert (third.credit_used, third.to_pay) == (73, 27)
     run(JANUARY)
     assert asked_for(organization)[DECEMBER] == -173
     assert Invoice.objects.get(billing_date=JANUARY).due == 0
+
+
+def test_invoice_below_zero_pays_what_is_due_first(organization, rental):
+    run(DECEMBER)
+    Charge.objects.issue_credit(
+        organization, amount=400, reason="Outage", by=OPERATOR, at=noon(date(2026, 12, 2))
+    )
+    first, second, _ = Statement(organization, date(2026, 12, 2)).expected
+    assert (first.total, second.total) == (-300, 100)
+    assert second.credit_used == 300 - 227
+    run(FEBRUARY)
+    assert Invoice.objects.get(billing_date=FEBRUARY).due == second.to_pay == 27
+
+
+def test_money_being_given_back_is_neither_credit_nor_charge(organization, operator, rental):
+    at = noon(date(2026, 11, 24))
+    payment = Payment.objects.record_transfer(
+        organization, amount=500, received_on=date(2026, 11, 24), reference="T", by=operator, at=at
+    )
+
+    def stands():
+        statement = Statement(organization, date(2026, 11, 24))
+        assert statement.not_invoiced == 127
+        return statement.credit
+
+    assert stands() == 500
+    refund = Refund.objects.begin(payment, amount=200, reason="Too much", by=operator, at=at)
+    assert stands() == 300
+    if refund.state != "refunded":
+        with transaction.atomic():
+            Standing.lock(organization)
+            refund.refresh_from_db()
+            refund.give_back(by=operator, at=at)
+    assert stands() == 300
 
 
 def test_lines_name_types_counts_and_what_is_released(organization):

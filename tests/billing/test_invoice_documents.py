@@ -248,6 +248,15 @@ def test_every_line_of_a_long_invoice_is_printed_under_its_columns(organization)
         assert str(len(pages)) in text
 
 
+@pytest.mark.slow
+def test_ten_thousand_lines_are_all_printed(organization):
+    rent(organization, on=STARTED, numbers=documents.LINES_AT_MOST // 3)
+    run(DECEMBER)
+    reader = PdfReader(BytesIO(pdf(Invoice.objects.get())))
+    printed = sum(page.extract_text().count("23–30 Nov 2026") for page in reader.pages)
+    assert printed == documents.LINES_AT_MOST // 3
+
+
 def test_too_many_lines_are_summed_by_type(organization, monkeypatch):
     monkeypatch.setattr(documents, "LINES_AT_MOST", 5)
     rent(organization, on=STARTED, numbers=2)

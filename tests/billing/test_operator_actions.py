@@ -258,7 +258,7 @@ def test_every_difference_stands_on_a_page(operator_client, db):
     )
     shown = text(operator_client.get(f"{HOME}reconciliation/{row.pk}/change/"))
     assert "1 difference, of which 0 were repaired. 7 were compared" in shown
-    assert "The amounts differ pay_1 $1.00 $2.00 An operator has to look." in shown
+    assert "The amounts differ pay_1 Here: $1.00 There: $2.00 An operator has to look." in shown
 
 
 # Runs -----------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ def test_a_decline_says_what_to_do(billing_client, invoice):
     attempt = Payment.objects.get()
     page = text(billing_client.get("/o/northwind/billing/"))
     assert f'name="after" value="{attempt.public_id}"' in page
+    assert "could not be collected. Check the card" in page
 
 
 def test_a_silent_gateway_is_waited_for_and_not_asked_twice(billing_client, invoice):

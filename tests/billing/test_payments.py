@@ -1,8 +1,9 @@
 from datetime import date, timedelta
 
 import pytest
+from django.db import ProgrammingError, transaction
 
-from chirp_dashboard.billing.models import Charge, Invoice, Payment, Standing
+from chirp_dashboard.billing.models import Charge, Invoice, Payment, PaymentEvent, Standing
 from chirp_dashboard.billing.models.payments import PaymentMoved
 from chirp_dashboard.billing.models.transfers import TransferRefused
 from chirp_dashboard.numbers.books import check_books
@@ -170,6 +171,25 @@ def test_payment_moved_by_another_process_is_left_alone(organization):
     with pytest.raises(PaymentMoved, match="no longer created"):
         mine.move(Payment.State.DECLINED, at=noon(DECEMBER))
     assert Payment.objects.get().state == "authorised"
+
+
+@pytest.mark.parametrize(
+    "fact", [{"amount": 5}, {"reference": "other"}, {"currency": "EUR"}, {"note": "other"}]
+)
+def test_facts_of_a_payment_stay_as_written(organization, fact):
+    new_payment(organization)
+    with pytest.raises(ProgrammingError, match="Cannot update"), transaction.atomic():
+        Payment.objects.update(**fact)
+
+
+def test_payments_and_their_events_are_kept(organization):
+    new_payment(organization).move(Payment.State.UNKNOWN, at=noon(DECEMBER))
+    with pytest.raises(ProgrammingError, match="DELETE"), transaction.atomic():
+        PaymentEvent.objects.all()._raw_delete("default")
+    with pytest.raises(ProgrammingError, match="UPDATE"), transaction.atomic():
+        PaymentEvent.objects.update(detail="another story")
+    with pytest.raises(ProgrammingError, match="DELETE"), transaction.atomic():
+        Payment.objects.all()._raw_delete("default")
 
 
 # Credits --------------------------------------------------------------------------------------

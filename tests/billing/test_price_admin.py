@@ -176,8 +176,11 @@ def test_the_announcement_is_seen_and_then_confirmed(
 ):
     seen = see(operator_client, listed, today)
     shown = text(seen)
-    assert "3 running rentals of 2 organizations pay $3.00 per month together; then $4.50" in shown
-    assert "Northwind 2 0 $2.00 $3.00 $1.00" in shown
+    assert (
+        "3 running rentals of 2 organizations pay $3.00 per month together; then $4.50, a difference of $1.50"
+        in shown
+    )
+    assert "Northwind 2 $2.00 $3.00" in shown
     assert not PriceChange.objects.exists()
     done = confirm(operator_client, listed, seen)
     assert "Organizations: 2, running rentals: 3, $1.50 each" in text(done)

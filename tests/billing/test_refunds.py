@@ -133,10 +133,11 @@ def test_what_was_not_collected_is_not_given_back(organization, rental):
 
 
 def test_a_credit_note_of_another_organization_is_refused(paid, note, rival):
-    Payment.objects.filter(pk=paid.pk).update(organization=rival)
-    paid.refresh_from_db()
+    theirs = Payment.objects.record_transfer(
+        rival, amount=500, received_on=DECEMBER, reference="T1", by=OPERATOR, at=AT
+    )
     with pytest.raises(RefundRefused, match="another organization"):
-        refund(paid, note=note)
+        refund(theirs, note=note)
 
 
 def test_overpaid_money_is_given_back_without_a_credit_note(organization):

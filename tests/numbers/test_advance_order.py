@@ -17,7 +17,7 @@ from chirp_dashboard.billing.models import (
 from chirp_dashboard.numbers.carriers import CARRIERS, Answer, Outcome, StockCarrier
 from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.advancing import LEASE, POLL, SILENCE
-from chirp_dashboard.organizations.models import Activity
+from chirp_dashboard.organizations.models import Activity, Mail
 from chirp_dashboard.organizations.refusals import Refused
 
 from .conftest import NOON, quoted
@@ -165,6 +165,9 @@ def test_silent_gateway_ends_in_the_operators_queue(prepaying, stock, order):
             placed = settle(placed, at=at)
     assert placed.state == "stuck"
     assert placed.next_look_at is None
+    mail = Mail.objects.get(kind="order_stuck")
+    assert mail.organization is None
+    assert placed.public_id in mail.subject
     assert not Charge.objects.exists()
 
 

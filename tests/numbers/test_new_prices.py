@@ -154,3 +154,13 @@ def test_the_sweep_shows_what_is_due(number, announce):
     with time_machine.travel(NEW_YEAR, tick=False):
         tasks.show_prices(timestamp=0)
     assert shown(number) == (150, 150)
+
+
+def test_the_page_of_a_number_says_what_was_announced(number, announce, viewer_client, operator):
+    path = f"/o/northwind/numbers/{number.public_id}/"
+    with time_machine.travel(NOON, tick=False):
+        change = announce()
+        page = viewer_client.get(path).content.decode()
+        assert "$1.00 a month<br>$1.50 a month from 1 Jan 2027" in page
+        change.withdraw(reason="A slip", by=operator, at=NOON)
+        assert "from 1 Jan 2027" not in viewer_client.get(path).content.decode()

@@ -124,6 +124,9 @@ def test_an_order_nobody_confirms_is_declined_after_an_hour(asked, stock):
     assert Payment.objects.get().state == "declined"
     assert InventoryNumber.objects.get(number=stock[0].number).status == "for_sale"
     assert not Charge.objects.exists()
+    mail = Mail.objects.get(kind="payment_failed")
+    assert mail.to == [order.placed_by.email]
+    assert "nothing was purchased" in mail.text
     assert_books(order, at=NOON + CONFIRM_WITHIN)
 
 
@@ -191,6 +194,15 @@ def test_a_decline_of_yesterday_gives_nothing_back_to_today(asked):
     assert Standing.objects.get().spent == DUE
 
 
+def test_an_authorisation_cancelled_at_the_gateway_declines_the_order(place, stock):
+    with TestGateway.misbehaving(authorise=[Fault.ANSWER_LOST]):
+        order = place(stock[0])
+    TestAuthorisation.objects.update(state="voided")
+    order = again(order, at=NOON + timedelta(minutes=5))
+    assert (order.state, order.reason) == ("declined", "The payment was cancelled.")
+    assert_books(order, at=NOON)
+
+
 def test_what_never_arrived_is_authorised_anew_with_another_key(place, stock):
     with TestGateway.misbehaving(authorise=[Fault.TIME_OUT]):
         order = place(stock[0])
@@ -223,6 +235,16 @@ def test_an_order_below_the_minimum_joins_the_next_invoice(place, stock, at_leas
     Rental.objects.charge_due(on=NOON.date() + timedelta(days=8), at=NOON + timedelta(days=8))
     assert Invoice.objects.get().total == DUE + 100
     assert check_books(at=NOON + timedelta(days=8)) == []
+
+
+def test_the_quote_says_how_a_small_order_is_paid(place, stock, owner, owner_client, at_least):
+    Hold.objects.hold(
+        owner.memberships.get().organization, owner, [stock[0].key], at=timezone.now()
+    )
+    assert "Due now" in owner_client.get("/o/northwind/numbers/purchase/quote/").content.decode()
+    at_least(10_000)
+    page = owner_client.get("/o/northwind/numbers/purchase/quote/").content.decode()
+    assert "Added to your account" in page
 
 
 def test_an_order_at_the_minimum_is_paid_by_card(place, stock, at_least):

@@ -1,11 +1,11 @@
 """The overview: what an organization has, owes and should look at, by role, in five queries."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 import time_machine
 
-from chirp_dashboard.billing.models import Charge, Invoice, Payment, Rental
+from chirp_dashboard.billing.models import Charge, Invoice, Payment, PriceChange, Rental
 from chirp_dashboard.numbers.models import Order
 from chirp_dashboard.organizations.models import Activity
 
@@ -198,6 +198,20 @@ def test_what_went_wrong_with_an_order_is_told(viewer_client, purchase, stock, o
     order.state = "declined"
     order.note("placed", at=NOON)
     assert activity(viewer_client)[0] == f"Order {order}: payment declined"
+
+
+def test_an_announced_price_is_told_to_who_may_see_billing(
+    viewer_client, billing_client, operator, purchase, stock
+):
+    purchase(stock[0])
+    change = PriceChange.objects.announce(
+        country="US", number_type="local", interval_months=1, amount=150, currency="USD",
+        applies_from=date(2027, 2, 1), reason="Carriers raised theirs", by=operator, at=NOON,
+    )[0]  # fmt: skip
+    assert activity(billing_client)[0] == "Announced a new price: $1.50 from 1 Feb 2027"
+    change.withdraw(reason="A slip", by=operator, at=NOON)
+    assert activity(billing_client)[0].endswith("from 1 Feb 2027: A slip")
+    assert not any("price" in text for text in activity(viewer_client))
 
 
 def test_a_verb_of_a_later_version_is_still_a_sentence(viewer_client, organization, owner):

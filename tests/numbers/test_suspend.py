@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 import time_machine
 from django.db import connection, transaction
+from django.utils import timezone
 
 from chirp_dashboard.billing.models import Charge, Dunning, Invoice, Payment, Rental, Standing
 from chirp_dashboard.billing.models import dunning as dunning_module
@@ -16,6 +17,7 @@ from chirp_dashboard.numbers import tasks
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.numbers.models import (
     Assignment,
+    Hold,
     InventoryNumber,
     Order,
     PhoneNumber,
@@ -223,6 +225,23 @@ def test_nothing_is_purchased_while_purchases_are_stopped(unpaid, stock, organiz
     assert Order.objects.count() == 1
 
 
+def test_quote_says_that_purchases_are_stopped_and_keeps_what_was_chosen(
+    clock, unpaid, stock, organization, owner_client, owner
+):
+    live_through(date(2026, 12, 31), date(2027, 1, 7))
+    Hold.objects.hold(organization, owner, [stock[4].key], at=timezone.now())
+    path = "/o/northwind/numbers/purchase/quote/"
+    page = owner_client.get(path).content.decode()
+    total = re.search(r'name="expected_total" value="(\d+)"', page)[1]
+    key = re.search(r'name="idempotency_key" value="([^"]+)"', page)[1]
+    form = {"expected_total": total, "idempotency_key": key, "number": f"US:{stock[4].number}"}
+    response = owner_client.post(path, form)
+    assert response.status_code == 409
+    assert "Purchases are stopped since 7 Jan 2027" in text_of(response)
+    assert stock[4].display in text_of(response)
+    assert Order.objects.count() == 1
+
+
 # Released and brought back --------------------------------------------------------------------
 
 
@@ -298,6 +317,17 @@ def test_nothing_is_released_before_its_last_period_is_charged(unpaid, organizat
     Standing.objects.update(closed_through=date(2026, 12, 1))
     assert follow(noon(RELEASED)) == 0
     Standing.objects.update(closed_through=date(2027, 1, 1))
+    assert follow(noon(RELEASED)) == 3
+
+
+def test_operator_can_hold_what_is_not_released_yet(unpaid, organization):
+    live_through(date(2026, 12, 31), date(2027, 1, 29))
+    Rental.objects.charge_due(at=noon(RELEASED))
+    Dunning.objects.walk(at=noon(RELEASED))
+    dunning = Dunning.objects.get()
+    dunning.hold(date(2027, 2, 3), "They call", by=OPERATOR, at=noon(RELEASED))
+    assert follow(noon(RELEASED)) == 0
+    dunning.resume(by=OPERATOR, at=noon(RELEASED))
     assert follow(noon(RELEASED)) == 3
 
 
@@ -439,7 +469,7 @@ def test_one_organization_that_fails_keeps_no_other_waiting(organization, rival,
         pause(here, at=at)
 
     monkeypatch.setattr(suspending.FollowsStanding, "_pause_applications", staticmethod(fail))
-    with pytest.raises(ExceptionGroup, match="could not be suspended"):
+    with pytest.raises(ExceptionGroup, match="could not follow their standing"):
         follow(NOON)
     assert PhoneNumber.objects.get(organization=rival).is_suspended
 

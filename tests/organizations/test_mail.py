@@ -15,7 +15,7 @@ from procrastinate.contrib.django import app
 from chirp_dashboard.organizations import tasks
 from chirp_dashboard.organizations.models import Activity, Mail, Organization
 from chirp_dashboard.organizations.models import mail as mail_module
-from chirp_dashboard.organizations.models.mail import BATCH, LEASE, WAITS
+from chirp_dashboard.organizations.models.mail import BATCH, LEASE, NOBODY, WAITS
 
 from .mail_server import mail_server
 
@@ -112,10 +112,7 @@ def test_names_in_any_script_arrive_as_they_are(organization, owner):
 
 def test_nobody_to_write_to_is_an_error_that_operators_hear_of(organization):
     mail = Mail.objects.write(organization, "note", key="note", at=NOON)
-    assert (mail.state, mail.error) == (
-        "failed",
-        "Nobody to write to: no e-mail address is known.",
-    )
+    assert (mail.state, mail.error) == ("failed", NOBODY)
     alarm = Mail.objects.get(organization=None)
     assert alarm.to == ["operator@chirp.example"]
     assert 'The mail "Hello Northwind" of 23 Nov 2026 was not sent.' in alarm.text
@@ -420,8 +417,39 @@ def test_operator_sends_a_mail_again(note, settings, operator):
     assert (row.subject, row.actor) == ("note", operator)
     assert row.before == {
         "state": "failed",
+        "to": ["billing@northwind.example"],
         "error": "billing@northwind.example: 550 no such user",
     }
+
+
+def test_mail_sent_again_goes_to_the_address_that_was_corrected(organization, operator):
+    for address in ("wrnog@northwind.example", "right@northwind.example"):
+        organization.change_settings({"billing_email": address}, by=operator, at=NOON)
+        Mail.objects.write(organization, "note", key="note", at=NOON)
+    Mail.objects.get().resend(by=operator, at=NOON)
+    send()
+    assert [sent.to for sent in outbox.outbox] == [["right@northwind.example"]]
+
+
+def test_mail_to_one_member_is_sent_again_to_that_one(organization, owner, developer, operator):
+    to = [developer.email]
+    mail = Mail.objects.write(organization, "note", key="note", at=NOON, to=to)
+    mail.resend(by=operator, at=NOON)
+    assert mail.to == to
+
+
+def test_mail_to_nobody_is_not_sent_again_to_nobody(organization, operator):
+    mail = Mail.objects.write(organization, "note", key="note", at=NOON)
+    mail.resend(by=operator, at=NOON)
+    assert (state(mail), mail.error) == ("failed", NOBODY)
+
+
+def test_alarm_sent_again_goes_to_the_operators_of_today(db, settings, operator):
+    alarm = Mail.objects.alarm("siren", key="fire", at=NOON)
+    settings.OPERATOR_EMAILS = ["night@chirp.example"]
+    alarm.resend(by=operator, at=NOON)
+    send()
+    assert [sent.to for sent in outbox.outbox] == [["night@chirp.example"]]
 
 
 # Every template -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from .listing import Found
+from .stripe_answers import Refusal
 
 PAGE = 100
 
@@ -48,8 +49,6 @@ class StripeListing:
 
     def read_one(self, gateway_id):
         """One payment or refund as Stripe has it now, or None. Raises NoAnswer."""
-        from .stripe import Refusal
-
         service, found = {
             "pi": (self.api.payment_intents, _intent),
             "in": (self.api.invoices, _invoice),

@@ -270,7 +270,9 @@ class Collects(Attempt):
 
     def decline(self, answer, *, at):
         """Write that it was definitely not collected, and tell the customer what that means."""
-        reason = answer.reason or "It was not confirmed in time."
+        was_asked = self.state == self.State.ACTION_REQUIRED
+        cancelled = "It was not confirmed in time." if was_asked else "It was cancelled."
+        reason = answer.reason or cancelled
         self.move(
             self.State.DECLINED, at=at, detail=reason, decline_code=answer.code[:60],
             **self.note_answer(answer),
@@ -279,8 +281,9 @@ class Collects(Attempt):
             self.organization, "payment_declined", subject=self, by=GATEWAY, at=at,
             after={"amount": self.amount, "reason": reason},
         )  # fmt: skip
-        if self.invoice_id:
+        if self.invoice_id or was_asked:  # else somebody is looking at the order's page
             Mail.objects.write(
                 self.organization, "payment_failed", key=f"failed-{self.public_id}", at=at,
+                to=[self.order.placed_by.email] if self.order_id else None,
                 payment=self, invoice=self.invoice, reason=reason,
             )  # fmt: skip

@@ -142,6 +142,5 @@ def check(answer):
     """Raise GatewaySilent unless the gateway said yes."""
     if answer.outcome is not Outcome.YES:
         raise GatewaySilent(
-            "The page where cards are kept cannot be reached now. Nothing was changed. Try again in a "
-            "few minutes."
+            "The page where cards are kept cannot be reached now. Try again in a few minutes."
         )

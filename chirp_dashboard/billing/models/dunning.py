@@ -28,7 +28,7 @@ from .rungs import LAST, RUNGS, Act, coming, interval, taken
 SYSTEM = Actor.system("unpaid rent")
 LONGEST_REASON = 200
 
-ASLEEP = timedelta(hours=1)
+ASLEEP = timedelta(minutes=30)
 """Time between two walks that are further apart than this does not count: somebody was out."""
 
 SILENT_FOR = timedelta(minutes=10)
@@ -171,15 +171,15 @@ class DunningQuerySet(models.QuerySet):
 
         Each organization is a transaction of its own, and takes one rung at most.
         """
-        open_ones = list(self.open().select_related("organization").order_by("id"))
-        begun = for_each(
-            self._candidates(at=at),
-            lambda organization: self._begin(organization, at=at),
-            failure="could not be dunned",
-        )
-        return begun + for_each(
-            open_ones, lambda dunning: dunning.advance(at=at), failure="could not be walked"
-        )
+
+        def step(row):
+            if isinstance(row, Dunning):
+                return row.advance(at=at)
+            return self._begin(row, at=at)
+
+        open_ones = self.open().select_related("organization").order_by("id")
+        rows = [*open_ones, *self._candidates(at=at)]
+        return for_each(rows, step, failure="could not be dunned")
 
     def _candidates(self, *, at):
         """Organizations that something is due from, or will be within a day, and none is open for."""

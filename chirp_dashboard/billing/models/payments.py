@@ -2,11 +2,18 @@
 
 import logging
 
+import pgtrigger
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from chirp_dashboard.organizations.models import Activity, Mail, Organization
+from chirp_dashboard.organizations.models import (
+    INSERT_ONLY,
+    Activity,
+    Mail,
+    Organization,
+    refuse,
+)
 from chirp_dashboard.organizations.public_ids import PublicIdField
 
 from .attempts import Moved
@@ -126,6 +133,16 @@ class Payment(Transferred, Collects, models.Model):
                 fields=["gateway_id"], condition=~Q(gateway_id=""), name="payment_at_gateway"
             ),
         ]
+        triggers = [
+            pgtrigger.ReadOnly(
+                name="facts",
+                exclude=[
+                    "state", "captured", "refunded", "gateway_id", "tries", "next_look_at",
+                    "action_url", "decline_code",
+                ],
+            ),
+            refuse("kept", pgtrigger.Delete | pgtrigger.Truncate),
+        ]  # fmt: skip
 
     def __str__(self):
         return self.public_id
@@ -195,6 +212,9 @@ class PaymentEvent(models.Model):
     to_state = models.CharField(max_length=16)
     detail = models.CharField(max_length=200, blank=True)
     at = models.DateTimeField()
+
+    class Meta:
+        triggers = [INSERT_ONLY]
 
     def __str__(self):
         return f"{self.from_state} → {self.to_state}"

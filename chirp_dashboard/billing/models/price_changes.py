@@ -81,10 +81,6 @@ class Effect:
             first_invoice_on=next_billing_date(day_of, after=first_period_on - ONE_DAY),
         )
 
-    @property
-    def difference(self):
-        return self.after - self.before
-
 
 @dataclass(frozen=True)
 class Preview:
@@ -105,6 +101,10 @@ class Preview:
     @property
     def after(self):
         return sum(effect.after for effect in self.effects)
+
+    @property
+    def difference(self):
+        return self.after - self.before
 
 
 class PriceChangeQuerySet(models.QuerySet):

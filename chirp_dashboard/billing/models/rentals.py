@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Cast, Coalesce, JSONObject
 from django.utils import timezone
 
 from chirp_dashboard.billing.periods import add_months, months_until
@@ -51,6 +51,14 @@ class RentalQuerySet(StartsRentals):
         """Each with `price`: what its period that begins on `on` costs; see `Rental.price_for`."""
         changed = RentalPrice.objects.filter(rental=OuterRef("pk")).applying(on)
         return self.annotate(price=Coalesce(Subquery(changed.values("amount")[:1]), F("amount")))
+
+    def with_announced(self, *, on):
+        """Each with `announced`: `{amount, applies_from}` of its next price after `on`, or None."""
+        ahead = RentalPrice.objects.filter(
+            rental=OuterRef("pk"), change__withdrawn_at=None, change__applies_from__gt=on
+        ).order_by("change__applies_from")
+        price = JSONObject(amount="amount", applies_from="change__applies_from")
+        return self.annotate(announced=Subquery(ahead.values(price=price)[:1]))
 
     def due_on(self, billing_date):
         """Monthly rentals of which a period other than the first begins on `billing_date`."""

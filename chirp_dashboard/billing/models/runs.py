@@ -61,7 +61,7 @@ CHARGE_MONTH = f"""
 """  # noqa: S608
 
 # A lease's periods begin on its own anchor, so each is dated on the day it began, unless that day has
-# been invoiced already.
+# been invoiced already. OFFSET 0: what is charged is looked up lease by lease, not all of it read.
 LEASES_DUE = f"""
     SELECT rental.id, phone_number_id, {PRICE_FOR.format(start="period.starts")} AS amount, currency,
            period.starts, period.ends
@@ -80,6 +80,7 @@ LEASES_DUE = f"""
           SELECT FROM billing_charge charge
           WHERE charge.rental_id = rental.id AND charge.period_start = period.starts
             AND charge.kind = 'rental'
+          OFFSET 0
       )
 """  # noqa: S608
 CHARGE_LEASES = f"""

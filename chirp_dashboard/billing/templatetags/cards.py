@@ -1,4 +1,4 @@
-"""`{% payment_card %}`: the saved card, wherever it is shown."""
+"""`{% payment_card %}` and `{% card_needed %}`: the saved card, wherever it is shown or missed."""
 
 from django import template
 from django.utils import timezone
@@ -15,6 +15,19 @@ def payment_card(context):
     if not request.can.manage_billing:
         return {}
     return card_of(request.organization, at=timezone.now()) | {"request": request}
+
+
+@register.inclusion_tag("billing/_card_needed.html", takes_context=True)
+def card_needed(context, total):
+    """Says before a purchase of `total` that there is no card to pay it with."""
+    request = context["request"]
+    organization = request.organization
+    gateway = GATEWAYS.get(organization.gateway)
+    is_paid_at_once = gateway is not None and gateway.collects_order_of(
+        total, organization.currency
+    )
+    is_needed = is_paid_at_once and gateway.saves_cards and not gateway.can_collect(organization)
+    return {"request": request, "is_needed": is_needed}
 
 
 def card_of(organization, *, at):

@@ -19,7 +19,10 @@ def stripe_webhook(request):
     """Store what Stripe tells and answer at once; it is worked by the worker."""
     if not settings.STRIPE_WEBHOOK_SECRETS:
         raise Http404
-    if int(request.headers.get("Content-Length") or 0) > LARGEST_BODY:
+    length = request.headers.get("Content-Length") or "0"
+    if not (length.isascii() and length.isdecimal()):
+        return says(400, "The length of the body is not a number.")
+    if int(length) > LARGEST_BODY:
         return says(413, "The body is larger than 256 kB.")
     at, gateway = timezone.now(), StripeWebhooks()
     try:

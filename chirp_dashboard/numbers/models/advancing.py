@@ -15,7 +15,7 @@ from chirp_dashboard.billing.gateways import Outcome as GatewayOutcome
 from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.billing.models import Invoice, Payment, Standing
 from chirp_dashboard.numbers.carriers import Outcome, carrier_named
-from chirp_dashboard.organizations.models import Actor
+from chirp_dashboard.organizations.models import Actor, Mail
 from chirp_dashboard.organizations.refusals import Refused
 
 from .delivery import deliver
@@ -25,6 +25,7 @@ POLL = timedelta(seconds=15)
 SILENCE = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1))
 CONFIRM_WITHIN = timedelta(minutes=60)
 CONFIRM_POLL = timedelta(minutes=1)
+NOT_CONFIRMED = "The payment was not confirmed within 60 minutes."
 SYSTEM = Actor.system("orders")
 
 
@@ -127,6 +128,9 @@ class Advances:
         if silent and self.attempts >= len(SILENCE):
             with transaction.atomic():
                 self._move(self.State.STUCK, at=at, reason="No answer. An operator looks into it.")
+                Mail.objects.alarm(
+                    "order_stuck", key=f"stuck-{self.public_id}-{at}", at=at, order=self
+                )
             return False
         with transaction.atomic():
             self._keep_turn()
@@ -190,11 +194,13 @@ class Advances:
 
     def _decline(self, payment, answer, *, standing, at):
         """Nothing will be collected, so nothing is delivered; claims and the day's cap are free again."""
+        was_asked = payment.state == Payment.State.ACTION_REQUIRED
         payment.decline(answer, at=at)
         for line in self.lines.all():
             self._give_up(line, line.State.FAILED, reason="Payment declined")
         self._release_reserve(standing, delivered=0)
-        reason = answer.reason or "The payment was not confirmed within 60 minutes."
+        cancelled = NOT_CONFIRMED if was_asked else "The payment was cancelled."
+        reason = answer.reason or cancelled
         return self._move(self.State.DECLINED, at=at, reason=reason)
 
     def _release_reserve(self, standing, *, delivered):

@@ -41,8 +41,8 @@ class Refunds:
         self._give_back(notes, reason=reason, by=by, at=at)
         Invoice.objects.apply_money(organization)
         Activity.objects.record(
-            organization, "line_refunded", subject=self, by=by, at=at,
-            after={"number": self.number, "reason": reason},
+            organization, "line_refunded", subject=self.phone_number, by=by, at=at,
+            after={"line": self.public_id, "reason": reason},
         )  # fmt: skip
 
     def _check_refundable(self, reason):

@@ -7,7 +7,7 @@ back. Test numbers cost nothing and are left alone.
 
 from django.apps import apps
 from django.db import connection, models, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 
 from chirp_dashboard.billing.models import Dunning, Standing
 from chirp_dashboard.billing.models.rungs import LAST
@@ -140,29 +140,27 @@ class FollowsStanding(models.QuerySet):
 
         Repeated, it changes nothing. One organization's failure keeps no other waiting.
         """
-        return (
-            for_each(
-                self._to_restore(),
-                lambda each: self._restore(each, at=at),
-                failure="could not be restored",
-            )
-            + for_each(
-                self._to_suspend(),
-                lambda each: self._suspend(each, at=at),
-                failure="could not be suspended",
-            )
-            + for_each(
-                self._to_release(),
-                lambda each: self._release_unpaid(each, at=at),
-                failure="could not be released",
-            )
-        )
 
-    # Suspend
+        def follow(organization):
+            return (
+                self._restore(organization, at=at)
+                + self._suspend(organization, at=at)
+                + self._release_unpaid(organization, at=at)
+            )
+
+        return for_each(self._concerned(), follow, failure="could not follow their standing")
 
     @staticmethod
-    def _to_suspend():
-        return Organization.objects.exclude(standing__suspended_at=None).order_by("pk")
+    def _concerned():
+        """Organizations that are suspended, were when the sweep last came, or are to be released."""
+        last = Dunning.objects.open().filter(rung=LAST).values("organization")
+        return Organization.objects.filter(
+            Q(standing__suspended_at__isnull=False)
+            | Q(totals__suspended_at__isnull=False)
+            | Q(pk__in=last)
+        ).order_by("pk")
+
+    # Suspend
 
     def _suspend(self, organization, *, at):
         """Suspend its active numbers and its live applications, those that came later too."""
@@ -229,19 +227,16 @@ class FollowsStanding(models.QuerySet):
 
     # Restore
 
-    @staticmethod
-    def _to_restore():
-        suspended = Organization.objects.exclude(totals__suspended_at=None)
-        return suspended.exclude(standing__suspended_at=F("totals__suspended_at")).order_by("pk")
-
     def _restore(self, organization, *, at):
         """Restore what the suspension that ended suspended: its numbers and all applications."""
         done, after = 0, BEGINNING
         while after is not None:
             with transaction.atomic():
                 standing = Standing.lock(organization)
-                totals = apps.get_model("numbers", "Totals").objects.get(organization=organization)
-                if totals.suspended_at in {None, standing.suspended_at}:
+                totals = (
+                    apps.get_model("numbers", "Totals").objects.filter(pk=organization.pk).first()
+                )
+                if totals is None or totals.suspended_at in {None, standing.suspended_at}:
                     break
                 day = organization.local_date(totals.suspended_at)
                 suspended = self.filter(
@@ -266,19 +261,13 @@ class FollowsStanding(models.QuerySet):
 
     # Release
 
-    @staticmethod
-    def _to_release():
-        last = Dunning.objects.open().filter(rung=LAST).values("organization")
-        return Organization.objects.filter(pk__in=last).order_by("pk")
-
     def _release_unpaid(self, organization, *, at):
         """Give back every number, locked ones too, once every period that began has been charged."""
         done, after = 0, BEGINNING
         while after is not None:
             with transaction.atomic():
                 standing = Standing.lock(organization)
-                dunning = Dunning.objects.of(organization)
-                if dunning is None or dunning.rung != LAST or not is_billed(standing, at=at):
+                if not is_to_release(standing, at=at):
                     break
                 live = self.live().filter(organization=organization, is_test=False)
                 numbers, after = self._next_batch(live, after)
@@ -298,6 +287,15 @@ class FollowsStanding(models.QuerySet):
         for name in set(given_back.order_by().values_list("carrier", flat=True)):
             carrier_named(name).release_all(given_back.filter(carrier=name), at=at)
         return len(released)
+
+
+def is_to_release(standing, *, at):
+    """Is the last rung taken, nobody holds it, and everything charged that is owed?"""
+    dunning = Dunning.objects.of(standing.organization)
+    if dunning is None or dunning.rung != LAST:
+        return False
+    today = standing.organization.local_date(at)
+    return not dunning.is_held(on=today) and is_billed(standing, at=at)
 
 
 def is_billed(standing, *, at):

@@ -6,7 +6,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from chirp_dashboard.billing.models import Charge
-from chirp_dashboard.numbers.drawing import Drawing, rental_text, span, with_facts
+from chirp_dashboard.numbers.drawing import Drawing, announced_text, rental_text, span, with_facts
 from chirp_dashboard.numbers.models import PhoneNumber
 from chirp_dashboard.numbers.timeline import Timeline
 
@@ -19,7 +19,8 @@ def page_of(request, number, *, before=""):
     at = timezone.now()
     on = organization.local_date(at)
     row = with_facts(PhoneNumber.objects.filter(pk=number.pk)).get()
-    rental = None if number.is_released else number.open_rental()
+    rentals = number.rentals.with_announced(on=on).order_by("-id")
+    rental = None if number.is_released else rentals.first()
     assignments = list(
         number.assignments.open()
         .select_related("application", "assigned_by")
@@ -32,6 +33,7 @@ def page_of(request, number, *, before=""):
         "row": Drawing(organization, on=on).draw(row),
         "assignments": assignments,
         "rental": rental_text(number),
+        "announced": announced_text(number, rental.announced if rental else None),
         "period": days_of(rental.period_containing(max(on, rental.starts_on))) if rental else "",
         "purchased_at": number.purchased_at.astimezone(organization.zone),
         "undo_until": number.undo_until.astimezone(organization.zone)

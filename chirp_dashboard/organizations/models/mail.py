@@ -30,6 +30,8 @@ WAITS = [
 ]  # fmt: skip
 """Before each new attempt, three days in all; then the mail waits for an operator."""
 
+NOBODY = "Nobody to write to: no e-mail address is known."
+
 
 def rendered(name, context):
     """`templates/mail/<name>.txt` as plain text, where nothing is escaped."""
@@ -90,7 +92,7 @@ class MailQuerySet(models.QuerySet):
         if not is_new:
             return None
         if not mail.to:
-            mail.give_up("Nobody to write to: no e-mail address is known.", at=at)
+            mail.give_up(NOBODY, at=at)
         return mail
 
     def alarm(self, kind, *, key, at, **context):
@@ -177,7 +179,7 @@ class Mail(models.Model):
         ]
         triggers = [
             pgtrigger.ReadOnly(
-                name="written", exclude=["sent_at", "told", "tries", "next_try_at", "error"]
+                name="written", exclude=["to", "sent_at", "told", "tries", "next_try_at", "error"]
             ),
             refuse("kept", pgtrigger.Delete | pgtrigger.Truncate),
         ]
@@ -270,13 +272,29 @@ class Mail(models.Model):
 
     @transaction.atomic
     def resend(self, *, by, at):
-        """Send it once more to everybody it is for, as if it had never been tried."""
-        before = {"state": self.state, "error": self.error}
+        """Send it once more, as if it had never been tried.
+
+        To the same people while they belong to the organization, else to those who hear of invoices now.
+        """
+        before = {"state": self.state, "to": self.to, "error": self.error}
+        to = self._recipients_today()
         Mail.objects.filter(pk=self.pk).update(
-            sent_at=None, told=[], tries=0, error="", next_try_at=at
+            to=to, sent_at=None, told=[], tries=0, error="", next_try_at=at
         )
         self.refresh_from_db()
+        if not to:
+            self.give_up(NOBODY, at=at)
         if self.organization_id:
             Activity.objects.record(
-                self.organization, "mail_resent", subject=self.key, by=by, at=at, before=before
-            )
+                self.organization, "mail_resent", subject=self.key, by=by, at=at,
+                before=before, after={"to": to},
+            )  # fmt: skip
+
+    def _recipients_today(self):
+        if not self.organization_id:
+            return settings.OPERATOR_EMAILS
+        members = self.organization.memberships.filter(user__is_active=True)
+        known = set(members.values_list("user__email", flat=True))
+        if self.to and known.issuperset(self.to):
+            return self.to
+        return self.organization.billing_recipients()

@@ -6,7 +6,27 @@ from django.conf import settings
 register = template.Library()
 
 SYMBOLS = {"USD": "$", "CAD": "CA$", "EUR": "€", "GBP": "£", "AUD": "A$"}
-DECIMALS = {"JPY": 0, "KRW": 0, "CLP": 0, "BHD": 3, "KWD": 3}
+
+# Minor digits other than two, as Stripe counts them, which for ISK, MGA and UGX is not as ISO 4217 does.
+WHOLE = [
+    "BIF",
+    "CLP",
+    "DJF",
+    "GNF",
+    "JPY",
+    "KMF",
+    "KRW",
+    "MGA",
+    "PYG",
+    "RWF",
+    "VND",
+    "VUV",
+    "XAF",
+    "XOF",
+    "XPF",
+]
+IN_THOUSANDTHS = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"]
+DECIMALS = dict.fromkeys(WHOLE, 0) | dict.fromkeys(IN_THOUSANDTHS, 3)
 
 
 @register.filter

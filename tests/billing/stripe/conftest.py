@@ -61,6 +61,11 @@ def stripe_gateway(stripe_world, settings, monkeypatch):
     return gateway
 
 
+def slow(*values):
+    """A case for `make test-all` only."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def outside_transactions(ask):
     def guarded(*args, **kwargs):
         ours = [block for block in connection.atomic_blocks if not block._from_testcase]

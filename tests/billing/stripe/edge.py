@@ -4,6 +4,7 @@ Where the counterpart (seahaven-stripe-world 0.3.0) differs from Stripe's docume
 documentation wins, and the edge makes up for it:
 
  1. It answers for API version 2026-08-26.dahlia whatever version is asked for.
+    So a payment's kinds are `payment_method_types`; since endive `allowed_payment_method_types`.
  2. No Checkout and no Billing Portal: a small fake of ours, setup mode only (`hosted.py`).
  3. `return_url` is unknown to it, and a payment that needs authentication gets `use_stripe_sdk`; Stripe
     redirects to a page of the bank's when `return_url` is given. The edge has that page.
@@ -237,6 +238,8 @@ class World(Hosted):
     def create_intent(self, call):
         form = dict(call.form)
         return_url = form.pop("return_url", None)
+        for name in [name for name in form if name.startswith("allowed_payment_method_types")]:
+            form[name.removeprefix("allowed_")] = form.pop(name)
         least = MINIMUM.get(form.get("currency"), 50)
         if int(form["amount"]) < least:
             return refusal(

@@ -23,6 +23,8 @@ class Hosted:
         form = call.form
         if form.get("mode") != "setup" or not form.get("success_url"):
             return refusal(400, "Setup mode only.")
+        if missing := self.missing(form["customer"]):
+            return missing
         name = f"cs_test_{uuid.uuid4().hex}"
         session = {
             "id": name, "object": "checkout.session", "mode": "setup", "status": "open",
@@ -34,6 +36,14 @@ class Hosted:
             session = self.answers.setdefault(call.key or name, session)
             self.checkouts[session["id"]] = session
         return Answer(200, session)
+
+    def missing(self, customer):
+        """The refusal of a customer who is not there, or None."""
+        if self.forward("GET", f"/v1/customers/{customer}", {}, {}).status < 400:
+            return None
+        return refusal(
+            400, f"No such customer: '{customer}'", code="resource_missing", param="customer"
+        )
 
     def list_checkouts(self, call):
         found = [
@@ -81,6 +91,8 @@ class Hosted:
     # Billing Portal ----------------------------------------------------------------------------
 
     def create_portal(self, call):
+        if missing := self.missing(call.form["customer"]):
+            return missing
         name = f"bps_{uuid.uuid4().hex}"
         session = {
             "id": name, "object": "billing_portal.session", "customer": call.form["customer"],

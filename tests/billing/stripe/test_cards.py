@@ -3,12 +3,16 @@
 from datetime import date
 
 import pytest
+from django.utils import timezone
 
 from chirp_dashboard.billing.models import Customer
+from chirp_dashboard.numbers.models import Hold
 
 from ...conftest import signed_in
+from ...numbers.conftest import prices  # noqa: F401 - a fixture
 from .conftest import pay_by_card
 from .faults import Fault
+from .trading import stock_up
 
 pytestmark = pytest.mark.django_db
 
@@ -118,7 +122,7 @@ def test_a_gateway_that_is_down_is_said_and_changes_nothing(
     stripe_world.fault(call, fault, times=9)
     answer = owner_client.post(address)
     assert answer.status_code == 409
-    assert "Nothing was changed. Try again in a few minutes." in text(answer)
+    assert "cannot be reached now. Try again in a few minutes." in text(answer)
     assert "Visa •••• 4242" in text(answer)
 
 
@@ -135,6 +139,18 @@ def test_nobody_is_registered_when_stripe_is_down(by_card, owner_client, stripe_
     assert Customer.objects.get().gateway_id == ""
     assert owner_client.post(SAVE).status_code == 200
     assert len(stripe_world.all("/v1/customers")) == 1
+
+
+@pytest.mark.parametrize("address", [SAVE, MANAGE])
+def test_a_customer_who_is_gone_at_stripe_is_made_anew_by_the_next_click(
+    address, organization, owner_client, stripe_world, stripe_gateway
+):
+    pay_by_card(organization, stripe_world)
+    Customer.objects.update(gateway_id="cus_of_another_account")
+    assert owner_client.post(address).status_code == 409
+    customer = Customer.objects.get()
+    assert (customer.gateway_id, customer.has_card) == ("", False)
+    assert owner_client.post(SAVE).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -172,3 +188,25 @@ def test_on_account_no_card_is_asked_for(organization, owner_client):
 def test_saving_takes_a_post(address, by_card, owner_client, stripe_world):
     assert owner_client.get(address).status_code == 405
     assert stripe_world.calls == []
+
+
+@pytest.mark.usefixtures("prices")
+@pytest.mark.parametrize("has_card", [False, True])
+def test_a_purchase_without_a_card_is_warned_before_the_click(
+    has_card, organization, owner, owner_client, stripe_world, stripe_gateway
+):
+    pay_by_card(organization, stripe_world)
+    if not has_card:
+        organization.customers.update(payment_method="")
+    [row] = stock_up(1)
+    Hold.objects.hold(organization, owner, [row.key], at=timezone.now())
+    shown = text(owner_client.get("/o/northwind/numbers/purchase/quote/"))
+    assert ("There is no card to pay with" in shown) == (not has_card)
+    assert row.number[-4:] in shown
+
+
+@pytest.mark.usefixtures("prices")
+def test_on_account_a_purchase_needs_no_card(organization, owner, owner_client):
+    [row] = stock_up(1)
+    Hold.objects.hold(organization, owner, [row.key], at=timezone.now())
+    assert "no card" not in text(owner_client.get("/o/northwind/numbers/purchase/quote/"))

@@ -22,9 +22,8 @@ from chirp_dashboard.organizations.models import Activity, Mail
 from ...numbers.conftest import NOON, prices  # noqa: F401 - a fixture
 from ..conftest import DECEMBER, noon
 from .conftest import pay_by_card, signed
-from .edge import Answer
 from .faults import Fault
-from .trading import buy, collect, invoice_everybody, later, stock_up
+from .trading import buy, collect, invoice_everybody, later, plant_answer, stock_up
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("prices")]
 
@@ -61,11 +60,6 @@ def work_at(at):
 
 def states():
     return dict(InboxEvent.objects.values_list("event_id", "state"))
-
-
-def about(world, object_id):
-    """The events about one object, oldest first."""
-    return [event for event in world.events() if event["data"]["object"]["id"] == object_id]
 
 
 @pytest.fixture
@@ -170,16 +164,6 @@ def test_event_about_a_card_reads_it_anew(payer, stripe_world):
     assert not customer.has_card
 
 
-def plant(world, pattern, body):
-    """Let `world` answer calls to `pattern` with `body`."""
-    respond = world.respond
-
-    def answer(call):
-        return Answer(200, body) if call.is_to(pattern) else respond(call)
-
-    world.respond = answer
-
-
 @pytest.mark.parametrize("of_invoice", [False, True])
 def test_dispute_is_told_to_the_operator_and_noted(payer, owner, stripe_world, of_invoice):
     buy(payer, owner, *stock_up(1))
@@ -192,8 +176,8 @@ def test_dispute_is_told_to_the_operator_and_noted(payer, owner, stripe_world, o
     }  # fmt: skip
     paid = {"object": "invoice_payment", "id": "inpay_1", "invoice": payment.gateway_id}
     paid = {"object": "list", "data": [paid] if of_invoice else [], "has_more": False}
-    plant(stripe_world, "GET /v1/disputes/du_1", dispute)
-    plant(stripe_world, "GET /v1/invoice_payments", paid | {"url": "/v1/invoice_payments"})
+    plant_answer(stripe_world, "GET /v1/disputes/du_1", dispute)
+    plant_answer(stripe_world, "GET /v1/invoice_payments", paid | {"url": "/v1/invoice_payments"})
     deliver(
         an_event(dispute, type="charge.dispute.created"),
         an_event(dispute, type="charge.dispute.funds_withdrawn", number=2),
@@ -209,7 +193,7 @@ def test_dispute_is_told_to_the_operator_and_noted(payer, owner, stripe_world, o
 
 def test_dispute_about_a_payment_nobody_knows_is_told_too(payer, stripe_world):
     dispute = {"id": "du_1", "object": "dispute", "status": "lost", "reason": "", "amount": 1}
-    plant(stripe_world, "GET /v1/disputes/du_1", dispute)
+    plant_answer(stripe_world, "GET /v1/disputes/du_1", dispute)
     deliver(an_event(dispute, type="charge.dispute.closed"))
     work()
     assert "not known here" in Mail.objects.get(kind="dispute_alarm").text
@@ -278,13 +262,22 @@ def test_many_events_about_one_thing_need_one_look(payer, owner, stripe_world):
     assert set(states().values()) == {"worked"}
 
 
-def test_event_that_a_worker_has_is_left_to_it(unheard, stripe_world):
-    deliver(*about(stripe_world, stripe_world.all(INTENTS)[0]["id"]))
-    event, at = InboxEvent.objects.last(), later()
+@pytest.mark.parametrize("guarded", [True, False])
+def test_event_that_a_worker_has_is_left_to_it(unheard, stripe_world, monkeypatch, guarded):
+    if not guarded:
+        monkeypatch.setattr(inbox_module, "LEASE", timedelta(0))
+    deliver(an_event(stripe_world.all(INTENTS)[0], type="payment_intent.succeeded"))
+    event, at = InboxEvent.objects.get(), later()
     assert event._take(at=at)
-    assert event.work(at=at) == 0
+    assert event.work(at=at) == (0 if guarded else 1)
+
+
+def test_event_whose_worker_is_gone_is_worked_after_the_lease(unheard, stripe_world):
+    deliver(an_event(stripe_world.all(INTENTS)[0], type="payment_intent.succeeded"))
+    at = later()
+    assert InboxEvent.objects.get()._take(at=at)
     assert InboxEvent.objects.work_due(at=at + LEASE - timedelta(seconds=1)) == 0
-    assert InboxEvent.objects.work_due(at=at + LEASE) > 0
+    assert InboxEvent.objects.work_due(at=at + LEASE) == 1
     unheard.refresh_from_db()
     assert unheard.state == Order.State.COMPLETED
 

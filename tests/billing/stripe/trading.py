@@ -7,6 +7,7 @@ from chirp_dashboard.numbers.models import InventoryNumber, Order
 
 from ...numbers.conftest import NOON, quoted
 from ..conftest import DECEMBER, noon
+from .edge import Answer
 
 
 def stock_up(count, *, first=0):
@@ -27,7 +28,7 @@ def buy(organization, person, *rows, at=NOON):
         person=person,
         numbers=[row.key for row in rows],
         expected_total=sum(quoted(organization, rows, at=at)),
-        idempotency_key=f"buy-{rows[0].pk}",
+        idempotency_key=f"buy-{rows[0].number}",
         at=at,
     )
 
@@ -45,3 +46,13 @@ def collect(on=DECEMBER):
 def later():
     """A moment after everything a test did, by our dates and by Stripe's clock."""
     return max(datetime.now(UTC), noon(date(2027, 1, 15)))
+
+
+def plant_answer(world, pattern, body):
+    """Let `world` answer calls to `pattern` with `body`."""
+    respond = world.respond
+
+    def answer(call):
+        return Answer(200, body) if call.is_to(pattern) else respond(call)
+
+    world.respond = answer

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('organizations', '0005_api_keys_deliveries'),
+        ('organizations', '0006_api_keys_deliveries'),
     ]
 
     operations = [

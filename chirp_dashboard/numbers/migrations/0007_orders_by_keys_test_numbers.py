@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('numbers', '0006_refunded_lines'),
-        ('organizations', '0005_api_keys_deliveries'),
+        ('organizations', '0006_api_keys_deliveries'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

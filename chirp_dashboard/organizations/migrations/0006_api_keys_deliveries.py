@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('organizations', '0004_mail_partly_delivered'),
+        ('organizations', '0005_addresses_of_mail_sent_again'),
     ]
 
     operations = [

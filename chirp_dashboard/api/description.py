@@ -3,6 +3,7 @@
 from django.conf import settings
 
 from .errors import body_of
+from .tags import VERSIONS
 
 JSON = "application/json"
 ERRORS = {
@@ -31,7 +32,7 @@ IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "pattern": "^[!-~]*$"},
+    "schema": {"type": "string", "pattern": f"^({VERSIONS.pattern})$"},
     "description": "The ETag of the version to change.",
 }
 LIMITS = {
@@ -87,7 +88,7 @@ def complete(operation, method, path):
 
 def statuses(operation, method, path):
     yield from EVERYWHERE
-    if "{" in path or method != "get":
+    if "{" in path or method != "get" or path.endswith("/app-keys"):
         yield 404
     if method != "get":
         yield 409

@@ -23,6 +23,7 @@ MANAGED = ("/v1/organization/apps", "/v1/organization/app-keys", "/v1/organizati
 WITH_BODY = {"POST", "PUT", "PATCH"}
 ORDERING = re.compile(r"/v1/organization/(orders|phone-numbers/[^/]+/purchase)")
 LONGEST_KEY = 255
+IDEMPOTENCY_KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 UNSTORED = {401, 413, 415, 429}
 """Answers that are no outcome of the request: its repeat is worked anew."""
 
@@ -123,9 +124,9 @@ def is_json(request):
 def once(request, work, *, at):
     """Answer by `work()`, or as the first request with the same Idempotency-Key was answered."""
     name = request.headers["Idempotency-Key"]
-    if not (0 < len(name) <= LONGEST_KEY and name.isascii() and name.isprintable()):
+    if not IDEMPOTENCY_KEY.fullmatch(name):
         return answer(
-            400, f"An Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters.",
+            400, f"An Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters, no spaces.",
             param="Idempotency-Key",
         )  # fmt: skip
     if ORDERING.fullmatch(request.path_info):

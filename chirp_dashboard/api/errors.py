@@ -75,7 +75,9 @@ def answer_to(error):
 def place_of(location):
     """`["body", "payload", "to", 0]` as the documentation writes it: `to[0]`."""
     words = [
-        part for part in location if part not in {"body", "query", "path", "header", "payload"}
+        part
+        for part in location
+        if part not in {"body", "query", "path", "header", "payload", "[key]"}
     ]
     name = ""
     for word in words:

@@ -1,50 +1,13 @@
 """What goes in and what comes out of /v1, in the documented names. Money is in the minor unit."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from django.core.exceptions import ValidationError
 from ninja import Field, Schema
-from pydantic import AfterValidator, ConfigDict, StringConstraints
+from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
-from chirp_dashboard.organizations.models import validate_slug
-
-
-def no_nul(text):
-    if "\x00" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
-        raise ValueError("it holds characters that cannot be stored")
-    return text
-
-
-def is_slug(text):
-    try:
-        validate_slug(text)
-    except ValidationError as error:
-        raise ValueError(error.message) from None
-    return text
-
-
-def is_visible(text):
-    if not any(character.isprintable() and not character.isspace() for character in text):
-        raise ValueError("it has to be visible")
-    return text
-
-
-Text = Annotated[str, AfterValidator(no_nul)]
-Name = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=120, strip_whitespace=True),
-    AfterValidator(no_nul),
-    AfterValidator(is_visible),
-]
-Slug = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=50),
-    AfterValidator(no_nul),
-    AfterValidator(is_slug),
-]
-Id = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(no_nul)]
+from .shapes import Country, Id, Name, PhoneNumber, Slug, Type, Whole
 
 
 class Camel(Schema):
@@ -220,8 +183,8 @@ class Timeline(Camel):
 
 
 class PurchaseIn(Camel):
-    phone_number: Text = Field(max_length=20, examples=["+12125550142"])
-    number_type: Text = Field(max_length=20, examples=["local"])
+    phone_number: PhoneNumber = Field(examples=["+12125550142"])
+    number_type: Type = Field(examples=["local"])
 
 
 class Purchased(Camel):
@@ -250,13 +213,13 @@ class AvailableList(Camel):
 
 
 class OrderLineIn(Camel):
-    phone_number: Text = Field(max_length=20)
-    country: Text = Field("US", max_length=2)
+    phone_number: PhoneNumber = Field(examples=["+12125550142"])
+    country: Country = Field("US")
 
 
 class OrderIn(Camel):
     lines: list[OrderLineIn] = Field(min_length=1, max_length=20)
-    expected_total: int | None = Field(
+    expected_total: Whole | None = Field(
         None,
         ge=0,
         le=2**53,

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import re
 
 from django.http import HttpResponse
 
 from .errors import ApiError
+
+VERSION = '(W/)?"[!#-~]*"'
+VERSIONS = re.compile(rf"\*|{VERSION}( ?, ?{VERSION})*")
 
 
 def plain(view, schema):
@@ -27,9 +31,11 @@ def tagged(view, schema):
 
 def check_match(request, view, schema):
     """Raise 412 when the request names versions in If-Match and none of them is the present one."""
-    named = request.headers.get("If-Match", "")
-    if not named or named.strip() == "*":
+    named = request.headers.get("If-Match", "*")
+    if named == "*":
         return
+    if not VERSIONS.fullmatch(named):
+        raise ApiError(400, "If-Match names ETags as they were sent, in quotes.", param="If-Match")
     versions = {version.strip() for version in named.split(",")}
     if tag_of(plain(view, schema)) not in versions:
         raise ApiError(412, "It was changed since you read it. Read it again.", param="If-Match")

@@ -4,12 +4,9 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import DateTimeField, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce, JSONObject
 
-from chirp_dashboard import keyset
-from chirp_dashboard.keyset import Key
 from chirp_dashboard.numbers.models import Assignment, PhoneNumber
 from chirp_dashboard.organizations.models import Activity
 
-BY_NUMBER = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
 FACTS = ("public_id", "number", "number_type", "city", "region", "capabilities", "label", "state",
          "is_test", "rental_amount", "interval_months", "currency", "releases_on", "purchased_at")  # fmt: skip
 

@@ -333,7 +333,7 @@ def test_admin_key_does_the_same_for_any_app(admin_call, rival_call, storefront)
 @pytest.mark.parametrize(
     ("change", "param"),
     [({"url": "http://example.com/"}, "url"), ({"url": "https://127.0.0.1/"}, "url"),
-     ({"url": "https://localhost/"}, "url"), ({"events": ["nothing"]}, "events"),
+     ({"url": "https://localhost/"}, "url"), ({"events": ["nothing"]}, "events[0]"),
      ({"events": []}, "events"), ({"headers": {"Host": "x"}}, "headers"),
      ({"headers": {"X": "a\r\nEvil: b"}}, "headers.X"), ({"url": 7}, "url")],
 )  # fmt: skip

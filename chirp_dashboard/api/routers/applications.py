@@ -1,11 +1,9 @@
 """Applications and their keys, and the keys of the organization."""
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
-from ninja import Query, Router, Status
+from ninja import Field, Query, Router, Schema, Status
 
-from chirp_dashboard import keyset
 from chirp_dashboard.api import paging
 from chirp_dashboard.api.errors import ApiError
 from chirp_dashboard.api.keys import admin_key
@@ -21,14 +19,13 @@ from chirp_dashboard.api.schemas import (
     NewKey,
     SlugAnswer,
 )
+from chirp_dashboard.api.shapes import Count, Id, Slug
 from chirp_dashboard.api.tags import check_match, tagged
-from chirp_dashboard.keyset import Key as SortKey
 from chirp_dashboard.numbers.models import Assignment
 from chirp_dashboard.organizations.forms import RESERVED_SLUGS
 from chirp_dashboard.organizations.models import ApiKey, Application, SlugTaken
 
 router = Router(auth=admin_key, by_alias=True)
-OLDEST_FIRST = (SortKey(F("id"), keyset.whole),)
 
 
 def find_app(request, appId):
@@ -68,7 +65,7 @@ def create_app(request, payload: AppIn):
 @router.get("/apps", response=AppList, tags=["Apps"], summary="List apps")
 def list_apps(request, page: Query[paging.PageQuery]):
     apps = Application.objects.open().filter(organization=request.key.organization)
-    rows, cursor = paging.read(apps.values("id"), OLDEST_FIRST, page)
+    rows, cursor = page.read(apps.values("id"))
     shown = apps.in_bulk([row["id"] for row in rows])
     return {
         "apps": [app_view(shown[row["id"]]) for row in rows if row["id"] in shown],
@@ -77,11 +74,15 @@ def list_apps(request, page: Query[paging.PageQuery]):
     }
 
 
+class SlugQuery(Schema):
+    slug: Slug
+
+
 @router.get("/apps/check-slug", response=SlugAnswer, tags=["Apps"], summary="Is a slug free?")
-def check_slug(request, slug: str):
-    slug = slug.replace("\x00", "")[:60]
-    taken = Application.objects.filter(organization=request.key.organization, slug=slug).exists()
-    return {"slug": slug, "available": bool(slug) and not taken and slug not in RESERVED_SLUGS}
+def check_slug(request, query: Query[SlugQuery]):
+    apps = Application.objects.filter(organization=request.key.organization)
+    taken = query.slug in RESERVED_SLUGS or apps.filter(slug=query.slug).exists()
+    return {"slug": query.slug, "available": not taken}
 
 
 @router.get("/apps/{appId}", response=App, tags=["Apps"], summary="Get an app")
@@ -110,10 +111,13 @@ def delete_app(request, appId: str):
 # Keys -----------------------------------------------------------------------------------------
 
 
-class KeyQuery(paging.Schema):
-    limit: int = paging.Field(paging.DEFAULT, ge=1, le=paging.LARGEST)
-    offset: int = paging.Field(0, ge=0, le=10_000)
-    appId: str = ""
+class KeyQuery(Schema):
+    limit: Count = Field(paging.DEFAULT, ge=1, le=paging.LARGEST)
+    offset: Count = Field(0, ge=0, le=10_000)
+
+
+class AppKeyQuery(KeyQuery):
+    appId: Id | None = None
 
 
 def key_view(key):
@@ -158,7 +162,7 @@ def create_app_key(request, payload: AppKeyIn):
 
 
 @router.get("/app-keys", response=KeyList, tags=["Keys"], summary="List app keys")
-def list_app_keys(request, query: Query[KeyQuery]):
+def list_app_keys(request, query: Query[AppKeyQuery]):
     if not query.appId:
         return list_keys(request, query, kind=ApiKey.Kind.APP)
     return list_keys(request, query, application=find_app(request, query.appId))

@@ -3,21 +3,19 @@
 from datetime import date, datetime
 from decimal import Decimal
 
-from django.db.models import Count, F, Sum
+from django.db.models import Count, Sum
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
-from chirp_dashboard import keyset
 from chirp_dashboard.api import paging
 from chirp_dashboard.api.errors import ApiError
 from chirp_dashboard.api.keys import admin_key
+from chirp_dashboard.api.shapes import Day
 from chirp_dashboard.billing.models import Charge
-from chirp_dashboard.keyset import Key
 from chirp_dashboard.organizations.templatetags.ui import DECIMALS
 
 router = Router(auth=admin_key, tags=["Billing"])
 PRODUCT = "phone-numbers"
-NEWEST_FIRST = (Key(F("id"), keyset.whole),)
 
 
 class Period(Schema):
@@ -53,8 +51,8 @@ class RecordList(Schema):
 
 
 class Span(Schema):
-    start_date: date | None = None
-    end_date: date | None = Field(None, description="The day after the last one.")
+    start_date: Day | None = None
+    end_date: Day | None = Field(None, description="The day after the last one.")
 
 
 def span_of(request, asked):
@@ -133,7 +131,7 @@ def records(request, asked: Query[RecordQuery]):
     if asked.start_date or asked.end_date:
         start, end = span_of(request, asked)
         rows = rows.filter(on__gte=start, on__lt=end)
-    rows, cursor = paging.read(rows.values(*FACTS), NEWEST_FIRST, asked, descending=True)
+    rows, cursor = asked.read(rows.values(*FACTS), descending=True)
     return {"records": [record_view(request, row) for row in rows], "next_cursor": cursor}
 
 

@@ -1,11 +1,12 @@
 """Phone numbers: reading them, and what is done with those the organization has."""
 
+from typing import Literal
+
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
-from ninja import Query, Router, Status
+from ninja import Field, Query, Router, Schema, Status
 
-from chirp_dashboard import keyset
 from chirp_dashboard.api import paging
 from chirp_dashboard.api.errors import ApiError
 from chirp_dashboard.api.keys import admin_key, app_key
@@ -21,9 +22,9 @@ from chirp_dashboard.api.schemas import (
     Released,
     Timeline,
 )
+from chirp_dashboard.api.shapes import Text, Type
 from chirp_dashboard.api.tags import check_match, tagged
 from chirp_dashboard.api.views import (
-    BY_NUMBER,
     assigned_view,
     assigned_view_with_facts,
     number_view,
@@ -31,7 +32,6 @@ from chirp_dashboard.api.views import (
     rows_of,
     view_of,
 )
-from chirp_dashboard.keyset import Key
 from chirp_dashboard.numbers.models import Assignment, Totals
 from chirp_dashboard.numbers.models.releasing import NOW, PERIOD_END
 from chirp_dashboard.numbers.timeline import sentence
@@ -41,8 +41,6 @@ from .applications import find_app
 
 router = Router(by_alias=True, tags=["Phone numbers"])
 COUNTED_TO = 10_000
-OF_APP = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
-NEWEST_FIRST = (Key(F("id"), keyset.whole),)
 
 
 def find_number(request, phoneNumberId, *, live=True):
@@ -66,13 +64,11 @@ def capped(rows):
 @router.get(
     "/phone-numbers", response=NumberOfAppList, auth=app_key, summary="List the app's numbers"
 )
-def list_numbers_of_app(request, page: Query[paging.PageQuery]):
+def list_numbers_of_app(request, page: Query[paging.NumberPageQuery]):
     application = request.key.application
     assigned = Assignment.objects.open().filter(application=application)
-    rows, cursor = paging.read(
-        assigned.values("number", "assigned_at", phone_number_id_=F("phone_number__public_id")),
-        OF_APP,
-        page,
+    rows, cursor = page.read(
+        assigned.values("number", "assigned_at", phone_number_id_=F("phone_number__public_id"))
     )
     shown = [
         {
@@ -199,24 +195,29 @@ def replace(request, number, wanted):
 # With an admin key: the organization's numbers ------------------------------------------------
 
 
+class NumberQuery(paging.NumberPageQuery):
+    numberType: Type | None = None
+    q: Text = Field("", description="Digits that stand in the number.")
+
+
 @router.get(
     "/organization/phone-numbers",
     response=NumberList,
     auth=admin_key,
     summary="List the organization's numbers",
 )
-def list_numbers(request, page: Query[paging.PageQuery], numberType: str = "", q: str = ""):
+def list_numbers(request, asked: Query[NumberQuery]):
     organization = request.key.organization
     numbers = owned(organization)
-    if numberType:
-        numbers = numbers.filter(number_type=numberType.replace("\x00", ""))
-    if digits := "".join(filter(str.isdigit, q))[:20]:
+    if asked.numberType:
+        numbers = numbers.filter(number_type=asked.numberType)
+    if digits := "".join(filter(str.isdigit, asked.q))[:20]:
         numbers = numbers.filter(search__contains=digits)
-    rows, cursor = paging.read(rows_of(numbers), BY_NUMBER, page)
+    rows, cursor = asked.read(rows_of(numbers))
     return {
         "phoneNumbers": [number_view(row) for row in rows],
         "nextCursor": cursor,
-        "totalCount": capped(numbers) if numberType or digits else total(organization),
+        "totalCount": capped(numbers) if asked.numberType or digits else total(organization),
     }
 
 
@@ -235,10 +236,8 @@ def get_number(request, phoneNumberId: str):
     return tagged(view_of(find_number(request, phoneNumberId, live=False)), Number)
 
 
-class ReleaseQuery(paging.Schema):
-    when: str = paging.Field(
-        NOW, pattern=f"^({NOW}|{PERIOD_END})$", description="now or period_end"
-    )
+class ReleaseQuery(Schema):
+    when: Literal[NOW, PERIOD_END] = Field(NOW, description="now or period_end")
 
 
 @router.delete(
@@ -296,7 +295,7 @@ def timeline(request, phoneNumberId: str, page: Query[paging.PageQuery]):
     happened = Activity.objects.filter(
         organization=number.organization, subject=number.public_id
     ).values("verb", "before", "after", "actor_name", "at")
-    rows, cursor = paging.read(happened, NEWEST_FIRST, page, descending=True)
+    rows, cursor = page.read(happened, descending=True)
     return {"events": [event_view(row) for row in rows], "nextCursor": cursor}
 
 

@@ -1,5 +1,7 @@
 """The API itself: its routers, what becomes of what they raise, and its description."""
 
+import re
+
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, JsonResponse
@@ -120,12 +122,39 @@ def reference(request):
     return render(request, "api/reference.html")
 
 
+def parameters():
+    """What may stand behind the ? of each address, by method: `{"/v1/…": {"GET": {"limit", …}}}`."""
+    return {
+        path: {
+            method.upper(): {
+                each["name"] for each in operation.get("parameters", []) if each["in"] == "query"
+            }
+            for method, operation in operations.items()
+        }
+        for path, operations in api.get_openapi_schema(path_prefix="/v1/")["paths"].items()
+    }
+
+
+def strict(view, known):
+    """Refuse what `view` does not read: a mistyped filter must not find everything."""
+
+    def only_known(request, *args, **kwargs):
+        read = known.get(request.method)
+        for name in request.GET if read is not None else ():
+            if name not in read:
+                return answer(400, "There is no such parameter.", param=name)
+        return view(request, *args, **kwargs)
+
+    return only_known
+
+
 def guarded():
     """The addresses of the API, each behind the door."""
-    patterns = api.urls[0]
+    patterns, known = api.urls[0], parameters()
     for pattern in patterns:
         if pattern.name != "api-root":
-            pattern.callback = door(pattern.callback)
+            path = "/v1/" + re.sub(r"<(\w+)>", r"{\1}", f"{pattern.pattern}")
+            pattern.callback = door(strict(pattern.callback, known[path]))
     return [pattern for pattern in patterns if pattern.name != "api-root"]
 
 

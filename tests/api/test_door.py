@@ -185,3 +185,9 @@ def test_twenty_at_once_do_it_once(admin_call):
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert sum("Idempotent-Replayed" not in a.headers for a in answers if a.status_code == 201) == 1
     assert all(a.headers["Retry-After"] for a in answers if a.status_code == 409)
+
+
+def test_parameter_that_nothing_reads_is_400(admin_call):
+    response = admin_call("GET", "/organization/available-phone-numbers?areacode=212")
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "areacode"

@@ -3,6 +3,7 @@
 import pytest
 from django.utils import timezone
 
+from chirp_dashboard.api.schemas import NumberList
 from chirp_dashboard.organizations.models import Activity, Application
 
 from ..numbers.conftest import number, prices, purchase, stock
@@ -156,6 +157,21 @@ def test_list_needs_few_queries(admin_call, purchase, stock, django_assert_max_n
     purchase(*stock)
     with django_assert_max_num_queries(5):
         admin_call("GET", "/organization/phone-numbers")
+
+
+def test_list_without_a_filter_answers_as_one_with_it(
+    admin_call, purchase, stock, storefront, alerts, owner
+):
+    first, *_ = purchase(*stock, application=storefront)
+    first.assign(alerts, by=owner, at=timezone.now())
+    first.rename("Front desk ☎", by=owner, at=timezone.now())
+    path = "/organization/phone-numbers?limit=2"
+    plain, found = admin_call("GET", path), admin_call("GET", f"{path}&q=1")
+    assert plain.content == found.content
+    NumberList.model_validate(plain.json(), by_alias=True)
+    cursor = plain.json()["nextCursor"]
+    again = admin_call("GET", f"{path}&cursor={cursor}").json()
+    assert again == admin_call("GET", f"{path}&cursor={cursor}&q=1").json()
 
 
 # For sale -------------------------------------------------------------------------------------

@@ -667,6 +667,33 @@ def test_an_invoice_left_as_a_draft_is_missing_and_then_finished(
     assert len(stripe_world.all(INVOICES)) == 1
 
 
+def test_an_invoice_begun_before_the_card_went_cannot_be_paid_at_stripe(
+    payer, stripe_world, stripe_gateway
+):
+    payment = bill(payer)
+    stripe_world.fault(PAY, Fault.TIME_OUT, times=3)
+    assert stripe_gateway.collect(payment).outcome is UNKNOWN
+    assert [found["status"] for found in stripe_world.all(INVOICES)] == ["open"]
+    payer.customers.get().keep_card(payment_method="", at=noon(DECEMBER))
+    payment.tries = 1
+    answer = stripe_gateway.collect(payment)
+    assert (answer.outcome, answer.code) == (NO, "no_card")
+    assert [found["status"] for found in stripe_world.all(INVOICES)] == ["void"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew"])
+def test_money_of_a_customer_who_is_gone_since_is_found(again, payer, stripe_world, stripe_gateway):
+    payment, customer = bill(payer), payer.customers.get()
+    stripe_world.fault(PAY, Fault.ANSWER_LOST, times=3)
+    assert stripe_gateway.collect(payment).outcome is UNKNOWN
+    stripe_world.ask("DELETE", f"/v1/customers/{customer.gateway_id}")
+    customer.forget(at=noon(DECEMBER) + timedelta(minutes=1))
+    if again:
+        Customer.objects.ensure(payer, at=noon(DECEMBER))
+    answer = stripe_gateway.look_up(payment)
+    assert (answer.state, answer.captured) == ("captured", payment.amount)
+
+
 def test_an_invoice_below_the_minimum_is_not_sent(payer, stripe_world, stripe_gateway):
     """Stripe would call it paid and add it to the customer's balance there."""
     payment = bill(payer, amount=10, fee=10)

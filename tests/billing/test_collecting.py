@@ -235,7 +235,7 @@ def test_an_answer_lost_five_times_is_the_operators_and_then_found(invoice):
     assert_collected_once(227)
 
 
-def test_what_never_arrived_is_sent_again_with_another_key(invoice, monkeypatch):
+def test_what_never_arrived_is_sent_again_under_the_same_reference(invoice, monkeypatch):
     keys = []
     gateway, collect_from = GATEWAYS["test"], GATEWAYS["test"].collect
 

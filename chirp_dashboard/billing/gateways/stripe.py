@@ -633,8 +633,8 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
 
 
 def key_of(subject, operation):
-    """The idempotency key of one step of one attempt."""
-    return f"{subject.reference}-{subject.tries}-{operation}"
+    """The idempotency key of one step, the same at every repeat: a slow process may still be at it."""
+    return f"{subject.reference}-{operation}"
 
 
 def metadata_of(payment):

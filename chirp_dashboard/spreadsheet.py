@@ -85,11 +85,14 @@ def copied(rows, columns):
 
 
 def copied_sql(statement, parameters, header):
-    """Blocks of CSV: `header`, then what `statement` answers."""
+    """Blocks of CSV: `header`, then what `statement` answers.
+
+    psycopg's own cursor is asked: Django's, when it keeps a log of queries, takes no parameters here.
+    """
     yield written([header])
     with (
         connection.cursor() as cursor,
-        cursor.copy(f"COPY ({statement}) TO STDOUT WITH (FORMAT csv)", parameters) as rows,
+        cursor.cursor.copy(f"COPY ({statement}) TO STDOUT WITH (FORMAT csv)", parameters) as rows,
     ):
         block = bytearray()
         for row in rows:

@@ -114,6 +114,7 @@ def see_what_it_costs(page, number):
     link(page.get_by_role("navigation").first, "Billing").click()
     main = page.get_by_role("main")
     expect(main).to_contain_text("Next invoice")
+    link(main, "See cost per number").click()
     cost = sum(charge.amount for charge in number.charges.all())
     expect(row_of(page, NUMBER)).to_contain_text(f"${cost / 100:.2f}")
 

@@ -22,6 +22,7 @@ from .models.price_changes import PRICE_FOR
 from .models.runs import LEASES_DUE
 
 AHEAD = 3  # invoices
+CHARGED = "charged already"
 
 # What pending price changes add to the kept sum of monthly rentals, on each of `dates`: the latest one
 # that applies by then counts, on what still runs. Changes that were applied are in the sum already.
@@ -104,6 +105,14 @@ class Part:
     amount: int
     count: int | None = None
     note: str = ""
+
+    @property
+    def of_what(self):
+        """ "8 numbers, 1 released by then", "2 charged already"."""
+        if self.note == CHARGED:
+            return f"{self.count:,} {CHARGED}"
+        numbers = "1 number" if self.count == 1 else f"{self.count:,} numbers"
+        return f"{numbers}, {self.note}" if self.note else numbers
 
 
 @dataclass(frozen=True)
@@ -241,7 +250,7 @@ class Forecast:
                 words_of(group["kind"], group["type"]),
                 group["amount"],
                 group["count"],
-                "charged already",
+                CHARGED,
             )
             for group in sums
         ]

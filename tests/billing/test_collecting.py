@@ -126,6 +126,22 @@ def test_older_invoices_are_collected_with_the_newest(collecting):
     assert_collected_once(327)
 
 
+def test_what_is_left_because_the_money_paid_an_older_invoice_is_collected(collecting):
+    """Paid before its day, while another became due before it."""
+    ahead = Invoice.objects.get()
+    collecting.invoices.update(paid=ahead.total)
+    run(JANUARY)
+    later = collecting.invoices.exclude(pk=ahead.pk).get()
+    payment = Payment.objects.begin(later, at=noon(JANUARY))
+    collecting.invoices.filter(pk=ahead.pk).update(paid=0)
+    payment.advance(at=noon(JANUARY))
+    later.refresh_from_db()
+    assert (payment.state, later.is_paid) == ("captured", False)
+    collect(noon(JANUARY) + MINUTE)
+    assert not Invoice.objects.unpaid().exists()
+    assert check_books(at=noon(JANUARY)) == []
+
+
 def test_a_declined_payment_is_not_tried_again_by_itself(invoice):
     with TestGateway.misbehaving(collect=[Fault.DECLINE]):
         collect()
@@ -219,7 +235,7 @@ def test_an_answer_lost_five_times_is_the_operators_and_then_found(invoice):
     assert_collected_once(227)
 
 
-def test_what_never_arrived_is_sent_again_with_another_key(invoice, monkeypatch):
+def test_what_never_arrived_is_sent_again_under_the_same_reference(invoice, monkeypatch):
     keys = []
     gateway, collect_from = GATEWAYS["test"], GATEWAYS["test"].collect
 

@@ -195,6 +195,12 @@ def test_files_of_nothing_have_their_head(billing_client):
         assert "Currency" in text
 
 
+def test_files_are_whole_where_queries_are_logged(billing_client, rental, settings):
+    settings.DEBUG = True
+    response = billing_client.get(f"{BILLING}/charges/csv/")
+    assert len(response.getvalue().splitlines()) == 3
+
+
 def test_file_is_sent_in_blocks(billing_client, organization, monkeypatch):
     monkeypatch.setattr(spreadsheet, "BLOCK", 500)
     rent(organization, on=date(2026, 12, 10), numbers=40)

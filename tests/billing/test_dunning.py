@@ -332,6 +332,17 @@ def test_credit_that_covers_it_ends_it(unpaid, organization):
     assert flags() == (False, False)
 
 
+def test_credit_counts_with_the_tax_it_will_give_back(organization, owner, rental):
+    organization.tax_rate = 10
+    organization.save()
+    run(DECEMBER)
+    Charge.objects.issue_credit(
+        organization, amount=227, reason="Goodwill", by=OPERATOR, at=noon(DUE - ONE_DAY)
+    )
+    walks(DUE, date(2027, 1, 20))
+    assert not Dunning.objects.exists()
+
+
 def test_transfer_recorded_late_restores_at_once(unpaid, organization):
     walks(DUE, date(2027, 1, 20))
     pay(organization, 227, on=date(2027, 1, 20), received_on=date(2027, 1, 4))

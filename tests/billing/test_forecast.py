@@ -169,6 +169,9 @@ def test_lines_name_types_counts_and_what_is_released(organization):
     lines = {part.what + part.note: (part.count, part.amount) for part in first.parts}
     assert lines["Local purchase feecharged already"] == (3, 300)
     assert lines["Local rental1 released by then"] == (2, 200)
+    said = {part.of_what for part in first.parts}
+    assert {"3 charged already", "2 numbers, 1 released by then"} <= said
+    assert [part.of_what for part in second.parts] == ["2 numbers, 1 released by then"]
     assert [part.what for part in second.parts] == ["Local rental"]
 
 

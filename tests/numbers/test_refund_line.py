@@ -209,3 +209,13 @@ def test_what_other_credits_left_too_little_for_is_credited_on_the_next_invoice(
     credits = Charge.objects.filter(kind="credit").exclude(corrects=None)
     assert sorted(credits.values_list("amount", flat=True)) == [-100, -100, -27]
     assert check_books(at=NOON + timedelta(days=9)) == []
+
+
+def test_a_month_the_run_had_not_charged_yet_is_credited_too(order):
+    placed, at = order(), NOON + timedelta(days=9)
+    for line in placed.lines.all():
+        line.refund(reason="Never rang", by=OPERATOR, at=at)
+    Rental.objects.charge_due(at=at)
+    assert Charge.objects.filter(period_start=date(2026, 12, 1)).count() == 2
+    assert Standing.objects.get().balance == 0
+    assert check_books(at=at) == []

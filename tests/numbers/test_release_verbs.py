@@ -199,6 +199,19 @@ def test_undo_is_refused_while_credit_is_short(number, owner, organization):
     assert PhoneNumber.objects.get().is_released
 
 
+def test_tax_counts_when_credit_for_an_undo_is_short(number, owner, organization):
+    number.release(when="now", by=owner, at=NOON)
+    at = FIRST_OF_DECEMBER + timedelta(days=2)
+    Rental.objects.charge_due(at=at)
+    number = PhoneNumber.objects.get()
+    cost = number.preview_undo(on=date(2026, 12, 3)).cost
+    organization.tax_rate = 10
+    organization.credit_limit = Standing.objects.get().owed() + cost
+    organization.save()
+    with pytest.raises(CreditLimitReached):
+        number.undo_release(by=owner, at=at)
+
+
 def test_owned_number_has_nothing_to_undo(number, owner):
     with pytest.raises(ReleaseRefused, match="not released"):
         number.undo_release(by=owner, at=NOON)

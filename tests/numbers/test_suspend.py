@@ -375,6 +375,14 @@ def test_paid_in_the_middle_of_the_release_the_rest_is_kept(unpaid, organization
     assert check_books(at=noon(RELEASED)) == []
 
 
+def test_paid_before_the_sweep_came_nothing_is_released(unpaid, organization):
+    live_through(date(2026, 12, 31), date(2027, 1, 29))
+    Dunning.objects.walk(at=noon(RELEASED))
+    Rental.objects.charge_due(at=noon(RELEASED))
+    pay(organization, on=RELEASED)
+    assert follow(noon(RELEASED)) == 0, "though the ladder has not come by since"
+
+
 # Killed, and many -----------------------------------------------------------------------------
 
 

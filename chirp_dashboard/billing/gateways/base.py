@@ -64,8 +64,8 @@ class Gateway:
     def collect(self, payment):
         """Collect `payment.amount` for `payment.invoice` from the saved card. Returns an Answer.
 
-        A second call with the same `payment.tries` is a repeat, one with another is another attempt. A
-        customer who has confirmed it comes back to `billing:confirm`.
+        Every call for the same reference has one effect together; `payment.tries` above zero says that
+        an earlier one may have begun. A customer who has confirmed it comes back to `billing:confirm`.
         """
         raise NotImplementedError
 

@@ -182,7 +182,10 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
     @answering
     def collect(self, payment):
         """Create, fill, finalise and pay one Stripe Invoice; each step finds what was done before."""
-        self._payer(payment)
+        try:
+            self._payer(payment)
+        except Refusal as refusal:
+            raise self._without_payer(payment, refusal) from refusal
         invoice = self._find_invoice(payment) or self._create_invoice(payment)
         if invoice["status"] == "draft":
             invoice = self._fill(invoice, payment)
@@ -192,6 +195,13 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
             if not invoice["attempted"]:
                 invoice = self._pay(invoice, payment)
         return self._of_invoice(invoice, payment)
+
+    def _without_payer(self, payment, refusal):
+        """The Refusal; what an earlier try began is taken away, so that nobody can pay it at Stripe."""
+        begun = self._find_invoice(payment) if payment.tries else None
+        if begun is None or begun.get("deleted"):
+            return refusal
+        return self._given_up(begun, payment, str(refusal), refusal.code)
 
     def _create_invoice(self, payment):
         customer = self._payer(payment)
@@ -597,11 +607,16 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
         return customer
 
     def _find(self, service, payment):
-        """The customer's object that carries our reference, or None."""
+        """The customer's object that carries our reference, or None.
+
+        Of a customer who was forgotten since, it is looked for among those of everybody.
+        """
         customer = payment.organization.customers.filter(gateway=self.name).first()
-        if customer is None or not customer.gateway_id:
+        if customer is None:
             return None
-        filters = {"customer": customer.gateway_id, "created": {"gte": earliest(payment)}}
+        filters = {"created": {"gte": earliest(payment)}}
+        if customer.gateway_id and customer.created_at <= payment.created_at:
+            filters["customer"] = customer.gateway_id
         return self._search(service, payment.reference, filters)
 
     def _search(self, service, reference, filters):
@@ -618,8 +633,8 @@ class StripeGateway(StripeWebhooks, StripeListing, Gateway):
 
 
 def key_of(subject, operation):
-    """The idempotency key of one step of one attempt."""
-    return f"{subject.reference}-{subject.tries}-{operation}"
+    """The idempotency key of one step, the same at every repeat: a slow process may still be at it."""
+    return f"{subject.reference}-{operation}"
 
 
 def metadata_of(payment):

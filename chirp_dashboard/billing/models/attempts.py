@@ -104,7 +104,10 @@ class Attempt:
         return False
 
     def _begin_anew(self, *, at):
-        """What was sent definitely never arrived: it may be sent again, with another key."""
+        """What was sent is not known there: it is sent again, with the same key.
+
+        The process that sent it may only be slow; with another key both would collect.
+        """
         with transaction.atomic():
             self._keep_turn()
             self.move(

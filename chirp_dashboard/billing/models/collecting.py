@@ -145,7 +145,11 @@ class Collectable:
     def _begin_first(self, organization, *, at):
         due = organization.invoices.filter(due_on__lte=organization.local_date(at)).unpaid()
         newest = due.last()
-        if newest is None or newest.payments.exclude(state=self.model.State.VOIDED).exists():
+        if newest is None:
+            return None
+        # Money that came in for it and was needed for an older one is no attempt at what is left.
+        over = (self.model.State.VOIDED, self.model.State.CAPTURED)
+        if newest.payments.exclude(state__in=over).exists():
             return None
         return self.begin(newest, at=at)
 

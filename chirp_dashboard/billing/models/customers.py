@@ -131,8 +131,16 @@ class Customer(models.Model):
             after={"card": self.card} if self.has_card else None,
         )  # fmt: skip
 
+    @transaction.atomic
     def forget(self, *, at):
-        """The gateway knows this customer no more; whoever asks next makes another there."""
+        """The gateway knows this customer no more; whoever asks next makes another there.
+
+        Nothing is forgotten where another has been made since this row was read.
+        """
+        gone = self.gateway_id
+        self.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
+        if self.gateway_id != gone:
+            return
         self.keep_card(payment_method="", at=at)
         self.gateway_id, self.created_at = "", at
         self.save(update_fields=["gateway_id", "created_at"])

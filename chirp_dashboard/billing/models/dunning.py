@@ -15,6 +15,7 @@ from django.db.models.functions import JSONObject
 from django.utils.functional import cached_property
 
 from chirp_dashboard.billing.gateways import gateway_for
+from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.organizations.models import INSERT_ONLY, Activity, Actor, Mail, Organization
 from chirp_dashboard.organizations.refusals import Refused
 from chirp_dashboard.organizations.templatetags.ui import day
@@ -49,7 +50,8 @@ class DunningRefused(Refused):
 
 @dataclass(frozen=True)
 class Arrears:
-    """What `organization` should have paid by its local date; credits it was given count as paid.
+    """What `organization` should have paid by its local date; credits it was given count as paid, with
+    the tax that the next invoice will give back on them.
 
     What was due when an operator ended its last dunning is left out: that was let go.
     """
@@ -65,11 +67,19 @@ class Arrears:
         if let_go := Dunning.objects.let_go_until(organization):
             due = due.filter(due_on__gt=let_go)
         invoices = list(due)
+        amount = sum(invoice.due for invoice in invoices)
+        if invoices:
+            amount += cls._credited(standing)
+        return cls(organization, invoices, amount)
+
+    @staticmethod
+    def _credited(standing):
+        """What credits that are on no invoice yet will take away, as a sum below zero."""
         credits = Charge.objects.uninvoiced(standing).filter(
             kind=Charge.Kind.CREDIT, billing_date=None
         )
-        amount = sum(invoice.due for invoice in invoices) + (credits.total() if invoices else 0)
-        return cls(organization, invoices, amount)
+        net = credits.total()
+        return net + tax_on(net, standing.organization.tax_rate)
 
     @property
     def gateway(self):
@@ -275,7 +285,7 @@ class Dunning(models.Model):
             return 0
         today = self.organization.local_date(at)
         arrears = Arrears.of(standing, on=today)
-        if not arrears.is_owed or self.invoice_id not in {each.pk for each in arrears.invoices}:
+        if not self.is_about(arrears):
             self._end(self.End.PAID, standing, by=SYSTEM, at=at)
             return 0
         is_free = self._watch(arrears, at=at)
@@ -286,6 +296,17 @@ class Dunning(models.Model):
             return 0
         self._take(self.rung + 1, standing, arrears, at=at)
         return 1
+
+    def is_about(self, arrears):
+        """Is what it began with still owed?"""
+        return arrears.is_owed and self.invoice_id in {each.pk for each in arrears.invoices}
+
+    def may_release(self, standing, *, on):
+        """Is the last rung taken, nobody holds it, and it is still unpaid, as far as anybody knows?"""
+        if self.rung != LAST or self.is_held(on=on):
+            return False
+        arrears = Arrears.of(standing, on=on)
+        return self.is_about(arrears) and not arrears.is_being_checked()
 
     def _lock(self, standing):
         self.refresh_from_db(from_queryset=Dunning.objects.select_for_update(no_key=True))

@@ -91,7 +91,7 @@ class Payment(Transferred, Collects, models.Model):
         max_length=120, blank=True, help_text="What the gateway calls it."
     )
     tries = models.PositiveSmallIntegerField(
-        default=0, help_text="Definite answers that allowed another attempt; part of the key."
+        default=0, help_text="How often it was sent again after the gateway did not know it."
     )
     next_look_at = models.DateTimeField(null=True)
     action_url = models.TextField(blank=True, help_text="Where the customer confirms it.")

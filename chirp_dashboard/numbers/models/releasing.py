@@ -8,6 +8,7 @@ from django.db import transaction
 
 from chirp_dashboard.billing.models import Charge, Rental, RentalPrice, Standing
 from chirp_dashboard.billing.models.starting import RentalTerms
+from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.numbers.carriers import carrier_named
 from chirp_dashboard.organizations.models import Actor, WebhookEvent
 from chirp_dashboard.organizations.refusals import Refused
@@ -125,14 +126,18 @@ class Releases:
         return True
 
     def end_for_good(self, *, by, at):
-        """Give this number back now, locked or not. In the caller's transaction, under `Standing.lock()`."""
+        """Give this number back now, locked or not, and charge what the run has not charged of it yet.
+
+        In the caller's transaction, under `Standing.lock()`.
+        """
         self.lock()
-        if self.is_released:
-            return
         today = self.organization.local_date(at)
-        rental = self.open_rental()
-        self._end_rental(rental, min(today, rental.ends_on or today))
-        self._finish_release(today, by=by, at=at)
+        if not self.is_released:
+            rental = self.open_rental()
+            self._end_rental(rental, min(today, rental.ends_on or today))
+            self._finish_release(today, by=by, at=at)
+        for rental in self.rentals.all():
+            rental.charge_periods_begun(today, at=at)
 
     def _was_refunded(self):
         line = getattr(self, "order_line", None)
@@ -166,7 +171,8 @@ class Releases:
         undo = self.preview_undo(on=today)
         if expected_cost not in {None, undo.cost}:
             raise ReleaseRefused(f"What it costs to bring {self} back changed since you looked.")
-        standing.check_purchase(undo.cost, on=today)
+        total = undo.cost + tax_on(undo.cost, standing.organization.tax_rate)
+        standing.check_purchase(total, on=today)
         carrier_named(self.carrier).take_back(self, at=at)
         released_at, last = self.released_at, self.open_rental()
         values = self._state_of_return(standing) | {"releases_on": None, "released_at": None}
@@ -182,7 +188,7 @@ class Releases:
                 "not_restored": [application.name for application in undo.not_restored],
             },
         )
-        standing.spend(undo.cost, on=today)
+        standing.spend(total, on=today)
         Rental.objects.start(
             self.organization,
             [undo.terms],

@@ -290,12 +290,10 @@ class FollowsStanding(models.QuerySet):
 
 
 def is_to_release(standing, *, at):
-    """Is the last rung taken, nobody holds it, and everything charged that is owed?"""
+    """Is the last rung taken, nothing paid or held since, and everything charged that is owed?"""
     dunning = Dunning.objects.of(standing.organization)
-    if dunning is None or dunning.rung != LAST:
-        return False
     today = standing.organization.local_date(at)
-    return not dunning.is_held(on=today) and is_billed(standing, at=at)
+    return bool(dunning) and dunning.may_release(standing, on=today) and is_billed(standing, at=at)
 
 
 def is_billed(standing, *, at):

@@ -27,7 +27,7 @@ def test_a_card_is_saved_at_stripe_and_paid_with(javascript, by_card, owner, vis
     if not javascript:
         page.get_by_role("button", name="Show my card").click()
     expect(page.get_by_role("heading", name="Payment card", level=1)).to_be_visible()
-    expect(page.get_by_text("Visa •••• 4242 is the card that pays.")).to_be_visible()
+    expect(page.locator(".toast")).to_contain_text("Visa •••• 4242 is the card that pays.")
 
 
 def test_a_gateway_that_is_down_is_said_where_the_button_was(

@@ -433,7 +433,7 @@ def test_a_failure_kept_for_the_key_is_passed_with_another(payer, stripe_world, 
     assert stripe_gateway.authorise(payment).outcome is UNKNOWN
     assert stripe_gateway.authorise(payment).state == "authorised"
     keys = [call.key for call in stripe_world.calls if call.is_to(AUTHORISE)]
-    assert keys == [f"{payment.reference}-0-authorise"] * 2 + [f"{payment.reference}-0-authorise-1"]
+    assert keys == [f"{payment.reference}-authorise"] * 2 + [f"{payment.reference}-authorise-1"]
 
 
 def test_a_rate_limit_is_waited_out_as_long_as_stripe_says(payer, stripe_world, stripe_gateway):
@@ -665,6 +665,33 @@ def test_an_invoice_left_as_a_draft_is_missing_and_then_finished(
     payment.tries = 1
     assert stripe_gateway.collect(payment).state == "captured"
     assert len(stripe_world.all(INVOICES)) == 1
+
+
+def test_an_invoice_begun_before_the_card_went_cannot_be_paid_at_stripe(
+    payer, stripe_world, stripe_gateway
+):
+    payment = bill(payer)
+    stripe_world.fault(PAY, Fault.TIME_OUT, times=3)
+    assert stripe_gateway.collect(payment).outcome is UNKNOWN
+    assert [found["status"] for found in stripe_world.all(INVOICES)] == ["open"]
+    payer.customers.get().keep_card(payment_method="", at=noon(DECEMBER))
+    payment.tries = 1
+    answer = stripe_gateway.collect(payment)
+    assert (answer.outcome, answer.code) == (NO, "no_card")
+    assert [found["status"] for found in stripe_world.all(INVOICES)] == ["void"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew"])
+def test_money_of_a_customer_who_is_gone_since_is_found(again, payer, stripe_world, stripe_gateway):
+    payment, customer = bill(payer), payer.customers.get()
+    stripe_world.fault(PAY, Fault.ANSWER_LOST, times=3)
+    assert stripe_gateway.collect(payment).outcome is UNKNOWN
+    stripe_world.ask("DELETE", f"/v1/customers/{customer.gateway_id}")
+    customer.forget(at=noon(DECEMBER) + timedelta(minutes=1))
+    if again:
+        Customer.objects.ensure(payer, at=noon(DECEMBER))
+    answer = stripe_gateway.look_up(payment)
+    assert (answer.state, answer.captured) == ("captured", payment.amount)
 
 
 def test_an_invoice_below_the_minimum_is_not_sent(payer, stripe_world, stripe_gateway):

@@ -229,5 +229,5 @@ class Demo:
         for invoice in self.demo.invoices.unpaid():
             Payment.objects.record_transfer(
                 self.demo, amount=invoice.due, received_on=self.demo.local_date(at),
-                reference=f"Transfer for invoice {invoice.number}", by=self.operator, at=at,
+                reference=f"Transfer for invoice {invoice.number:06d}", by=self.operator, at=at,
             )  # fmt: skip

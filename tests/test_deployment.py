@@ -37,6 +37,7 @@ def environment(role, database_url, process_environment, tmp_path):
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "DJANGO_ENV": "production",
         "SECRET_KEY": "qV0-8hWk2Zr7_tYx4LmNb6Cd1EfGj3HsPuRw5AoIeKyTzXv9Bq",
+        "API_KEY_PEPPER": "b7Kd-2mXw9Rt_5vQz8LpNc3Yf6HjG1sUo4EaIiWxCyVnMqTb0D",
         "BASE_URL": "https://numbers.acme.example",
         "DATABASE_URL": re.sub("//[^@]*@", f"//{role}@", database_url),
         "STATIC_ROOT": str(tmp_path / "static"),

@@ -194,6 +194,7 @@ def test_it_is_refused_in_production(dev):
     refusal = dev(
         DJANGO_ENV="production",
         SECRET_KEY="qV0-8hWk2Zr7_tYx4LmNb6Cd1EfGj3HsPuRw5AoIeKyTzXv9Bq",
+        API_KEY_PEPPER="b7Kd-2mXw9Rt_5vQz8LpNc3Yf6HjG1sUo4EaIiWxCyVnMqTb0D",
         BASE_URL="https://numbers.acme.example",
         DATABASE_URL="postgresql://nobody@127.0.0.1:1/chirp",
     ).refusal()

@@ -11,6 +11,7 @@ from django.conf import settings
 PRODUCTION = {
     "DJANGO_ENV": "production",
     "SECRET_KEY": "qV0-8hWk2Zr7_tYx4LmNb6Cd1EfGj3HsPuRw5AoIeKyTzXv9Bq",
+    "API_KEY_PEPPER": "b7Kd-2mXw9Rt_5vQz8LpNc3Yf6HjG1sUo4EaIiWxCyVnMqTb0D",
     "BASE_URL": "https://numbers.acme.example",
     "DATABASE_URL": "postgresql://chirp_web:s%40cret@db.acme.example:5433/chirp?sslmode=require",
 }

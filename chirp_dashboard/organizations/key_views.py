@@ -98,5 +98,7 @@ def revoke(request, keys, public_id, application=None):
     key.revoke(by=request.user, at=timezone.now())
     messages.success(request, f"Revoked {key}.")
     if application:
-        return go(request, "organizations:application_keys", request.organization.slug, application.slug)
+        return go(
+            request, "organizations:application_keys", request.organization.slug, application.slug
+        )
     return go(request, "organizations:admin_keys", request.organization.slug)

@@ -22,7 +22,9 @@ inside = [
         webhook_views.webhook_redeliver,
         name="webhook_redeliver",
     ),
-    path("apps/<slug:slug>/settings/webhook/test/", webhook_views.webhook_test, name="webhook_test"),
+    path(
+        "apps/<slug:slug>/settings/webhook/test/", webhook_views.webhook_test, name="webhook_test"
+    ),
     path(
         "apps/<slug:slug>/settings/webhook/secret/",
         webhook_views.webhook_secret,
@@ -42,7 +44,11 @@ inside = [
     path("settings/", views.settings, name="settings"),
     path("settings/keys/", key_views.admin_keys, name="admin_keys"),
     path("settings/keys/create/", key_views.admin_key_create, name="admin_key_create"),
-    path("settings/keys/<slug:admin_key>/revoke/", key_views.admin_key_revoke, name="admin_key_revoke"),
+    path(
+        "settings/keys/<slug:admin_key>/revoke/",
+        key_views.admin_key_revoke,
+        name="admin_key_revoke",
+    ),
     path("settings/change/", views.change_settings, name="change_settings"),
 ]
 

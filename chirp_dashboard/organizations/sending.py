@@ -36,8 +36,11 @@ def make_client():
     return Client(policy=POLICY, timeout=SECONDS, follow_redirects=False, trust_env=False)
 
 
-def send_due(*, at=None, limit=100):
-    """Send what is due, several at once; returns how many. Nothing is sent inside a transaction."""
+def send_due(*, at=None, limit=64):
+    """Send what is due, several at once; returns how many. Nothing is sent inside a transaction.
+
+    So many at most that the slowest are through well within the lease of those that wait behind them.
+    """
     taken = Delivery.objects.claim_due(at=at or timezone.now(), limit=limit)
     if not taken:
         return 0

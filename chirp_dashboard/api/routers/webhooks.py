@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from django.db import transaction
 from django.utils import timezone
 from ninja import Field, Router, Status
 
@@ -101,7 +102,11 @@ def find(application, webhookId):
     raise ApiError(404, "There is no such webhook.", param="id")
 
 
+@transaction.atomic
 def change(request, webhook, payload):
+    """Under the lock that every change of it takes, so that no version slips in after the check."""
+    webhook.application.lock()
+    webhook.refresh_from_db(fields=["url", "events", "headers", "updated_at", "disabled_at"])
     given = payload.model_dump(exclude_none=True)
     facts = {
         "url": webhook.url,

@@ -1,12 +1,10 @@
 """Credit notes: what they take back, in which order, and what is refused."""
 
-import threading
-import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +22,7 @@ from chirp_dashboard.billing.tax import tax_on
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.organizations.models import Activity, Mail, Organization
 
+from ..numbers import test_at_once as at_once
 from .conftest import DECEMBER, JANUARY, NOON, OPERATOR, noon, rent, run
 
 LATER = noon(date(2026, 12, 5))
@@ -323,34 +322,11 @@ def test_credit_never_falls_into_a_closed_billing_day_by_itself(invoice, organiz
 # At once --------------------------------------------------------------------------------------
 
 
-class Meanwhile:
-    """Does `verb` in another process's place; begins while we are inside our transaction."""
-
-    def __init__(self, verb):
-        self.verb, self.failure = verb, None
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self):
-        try:
-            self.verb()
-        except Exception as failure:
-            self.failure = failure
-        finally:
-            connection.close()
-
-    def waits(self):
-        until = time.monotonic() + 10
-        with connection.cursor() as cursor:
-            while time.monotonic() < until:
-                cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-                if cursor.fetchone()[0]:
-                    return True
-                time.sleep(0.01)
-        return False
+class Meanwhile(at_once.Meanwhile):
+    """As there, but a refusal is an answer."""
 
     def ends(self):
-        self.thread.join(10)
+        self.thread.join(at_once.DEADLINE)
         assert not self.thread.is_alive()
         return self.failure
 

@@ -19,14 +19,14 @@ from reportlab.pdfgen.canvas import Canvas
 
 from chirp_dashboard.organizations.templatetags.ui import money
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when anything changes that the same document is drawn with, so that no cache keeps the old one."""
 
 WIDTH, HEIGHT = A4
 LEFT, RIGHT, TOP, BOTTOM = 57, WIDTH - 57, HEIGHT - 57, 68
 MIDDLE, LABEL = 318, 60  # where the right half begins, and how wide the names in it are
 LEADING = 1.4
-SMALL, BODY, HEADING, TITLE = 8, 9, 11, 20
+TINY, SMALL, BODY, HEADING, TITLE = 5.5, 8, 9, 11, 20
 GREY = (0.42, 0.42, 0.45)
 LINE = (0.82, 0.82, 0.84)
 REGULAR, BOLD = "Regular", "Bold"
@@ -114,6 +114,12 @@ def wrapped(text, width, size, font=REGULAR):
                 lines.append("")
             lines[-1] += letter
     return lines
+
+
+def size_for(text, width):
+    """The size, from BODY down to TINY, at which no word of `text` is broken in `width`: ids are copied whole."""
+    widest = max((width_of(word, REGULAR, BODY) for word in printable(text).split()), default=0)
+    return max(TINY, min(BODY, BODY * (width - 0.01) / widest)) if widest else BODY
 
 
 def drawn(document):
@@ -218,12 +224,14 @@ class Paper:
         self.text(LEFT, self.y, "For", size=SMALL, colour=GREY)
         left = self.block(self.document.buyer, first=BOLD, width=half, top=self.y - 2)
         right = self.y + BODY * LEADING
+        room = RIGHT - MIDDLE - LABEL
         for name, value in self.document.facts:
-            for place, part in enumerate(wrapped(value, RIGHT - MIDDLE - LABEL, BODY)):
+            size = size_for(value, room)
+            for place, part in enumerate(wrapped(value, room, size)):
                 right -= BODY * LEADING
                 if place == 0:
                     self.text(MIDDLE, right, name, colour=GREY)
-                self.text(MIDDLE + LABEL, right, part)
+                self.text(MIDDLE + LABEL, right, part, size=size)
         self.y = min(left, right) - 32
 
     def columns(self):

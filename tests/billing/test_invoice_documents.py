@@ -235,6 +235,14 @@ def test_long_words_stay_on_the_page(organization, rental):
         assert paper.width_of(line, paper.REGULAR, paper.BODY) <= 200
 
 
+@pytest.mark.parametrize("letters", ["W" * 27, "i" * 27, "3MW4t2hXKvR7Q91CH0BGvmplMdN"])
+def test_an_id_is_never_broken_however_wide_its_letters_are(letters):
+    paper.glyphs()
+    room = paper.RIGHT - paper.MIDDLE - paper.LABEL
+    order = f"ord_{letters}"
+    assert paper.wrapped(order, room, paper.size_for(order, room)) == [order]
+
+
 def test_every_line_of_a_long_invoice_is_printed_under_its_columns(organization):
     rent(organization, on=STARTED, numbers=60)
     run(DECEMBER)

@@ -243,6 +243,9 @@ EMAIL_USE_SSL = EMAIL_PORT == 465
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env_text("EMAIL_FROM", "Phone numbers <numbers@localhost>")
 
+# Half the threads of a web process may wait for orders that are not settled at once; see the API.
+ORDER_WAITERS = max(1, env_integer("WEB_THREADS", default=8) // 2)
+
 # Who operates this deployment and hears its alarms.
 OPERATOR_EMAILS = env_list("OPERATOR_EMAILS")
 

@@ -26,7 +26,8 @@ IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "description": "Repeats with the same key within 24 hours get the first answer.",
+    "description": "Repeats with the same key within 24 hours get the first answer. Keys and secrets "
+    "in it are shown by their ends only; an order is never placed twice under one key.",
 }
 IF_MATCH = {
     "name": "If-Match",
@@ -39,6 +40,10 @@ LIMITS = {
     "X-RateLimit-Limit": "Requests a minute.",
     "X-RateLimit-Remaining": "How many are left of this minute.",
     "X-RateLimit-Reset": "When the next minute begins, in Unix seconds.",
+}
+NOT_SETTLED = {
+    "Location": "The address of the order.",
+    "Retry-After": "In how many seconds to look again.",
 }
 ABOUT = """Everything the dashboard does, for programs.
 
@@ -54,7 +59,13 @@ Application → Keys and Settings → Admin keys.
 
 **Limits.** 120 requests a minute and key; 60 for applications, keys and webhooks.
 
-**Repeats.** Send an `Idempotency-Key` with every POST, and a repeat after a lost answer does nothing twice.
+**Repeats.** Send an `Idempotency-Key` with every POST, and a repeat after a lost answer does nothing twice:
+it gets the first answer again, with `Idempotent-Replayed: true`. While the first is being worked: 409 with
+`Retry-After`. A new key or signing secret is told once, also here: where the answer that told it was lost,
+the repeat names what was made and shows the end of its secret; remove that one and make another.
+
+**Orders** are usually settled when they are answered. One that is not is answered with 202 after 10 seconds
+at most; `Location` is where it can be looked at.
 """
 
 
@@ -77,10 +88,10 @@ def complete(operation, method, path):
         parameters.append(IDEMPOTENCY_KEY)
     if method == "put":
         parameters.append(IF_MATCH)
-    for response in operation["responses"].values():
+    for status, response in operation["responses"].items():
         response["headers"] = {
             name: {"description": words, "schema": {"type": "string"}}
-            for name, words in LIMITS.items()
+            for name, words in (LIMITS | (NOT_SETTLED if f"{status}" == "202" else {})).items()
         }
     for status in statuses(operation, method, path):
         operation["responses"].setdefault(f"{status}", error(status))

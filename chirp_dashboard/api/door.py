@@ -13,19 +13,21 @@ from django.db import connection, transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
-from chirp_dashboard.organizations.models import ApiKey
+from chirp_dashboard.numbers.models import Order
+from chirp_dashboard.organizations.models import ApiKey, Application
 
 from .errors import MESSAGES, answer
-from .models import Answer, Window
+from .models import KEPT_FOR, Answer, Window
 
 PER_MINUTE = {"general": 120, "management": 60}
 MANAGED = ("/v1/organization/apps", "/v1/organization/app-keys", "/v1/organization/admin-keys", "/v1/webhooks")  # fmt: skip
 WITH_BODY = {"POST", "PUT", "PATCH"}
-ORDERING = re.compile(r"/v1/organization/(orders|phone-numbers/[^/]+/purchase)")
+ORDERING = re.compile(r"/v1/organization/(orders|phone-numbers/(?P<app>[^/]+)/purchase)")
 LONGEST_KEY = 255
 IDEMPOTENCY_KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 UNSTORED = {401, 413, 415, 429}
 """Answers that are no outcome of the request: its repeat is worked anew."""
+SECRETS = re.compile(rf"((?:{'|'.join(ApiKey.PREFIXES)})|whsec_)[0-9A-Za-z+/=]{{20,}}")
 
 
 class ApiMiddleware:
@@ -129,9 +131,18 @@ def once(request, work, *, at):
             400, f"An Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters, no spaces.",
             param="Idempotency-Key",
         )  # fmt: skip
-    if ORDERING.fullmatch(request.path_info):
+    if calls_outside(request):
         return once_with_calls(request, name, work, at=at)
     return once_in_one_transaction(request, name, work, at=at)
+
+
+def calls_outside(request):
+    """May it call a gateway or a carrier? An order may; what a test application purchases never does."""
+    ordering = ORDERING.fullmatch(request.path_info)
+    if not ordering or not ordering["app"]:
+        return bool(ordering)
+    trial = Application.objects.filter(public_id=ordering["app"], kind=Application.Kind.TEST)
+    return not trial.exists()
 
 
 def once_in_one_transaction(request, name, work, *, at):
@@ -143,7 +154,7 @@ def once_in_one_transaction(request, name, work, *, at):
     with transaction.atomic():
         if not lock(request.key, name):
             return in_progress()
-        if given := given_before(request.key, name):
+        if given := given_before(request.key, name, at=at):
             return again(given, print_)
         response = work()
         if response.status_code >= 500:
@@ -156,22 +167,34 @@ def once_in_one_transaction(request, name, work, *, at):
 def once_with_calls(request, name, work, *, at):
     """An order may call a gateway, which no transaction may contain: its own key keeps it from happening twice.
 
-    A repeat that comes before this answer was stored gets the same order.
+    A repeat that comes before this answer was stored gets the same order. So does one that finds a
+    refusal: of several requests at once, one may be refused just before another gets the number.
     """
     print_ = fingerprint(request)
-    if given := given_before(request.key, name):
-        return again(given, print_)
     request.order_key = (
         f"api-{hashlib.sha256(f'{request.key.pk} {name}'.encode()).hexdigest()[:60]}"
     )
+    given = given_before(request.key, name, at=at)
+    if given and (given.status < 400 or not has_order(request)):
+        return again(given, print_)
     response = work()
     if response.status_code < 500 and response.status_code not in UNSTORED | {202}:
         remember(request.key, name, print_, response, at=at)
     return response
 
 
-def given_before(key, name):
-    return Answer.objects.filter(key=key, idempotency_key=name).first()
+def has_order(request):
+    placed = Order.objects.filter(organization=request.key.organization)
+    return placed.filter(idempotency_key=request.order_key).exists()
+
+
+def given_before(key, name, *, at):
+    """The answer given within a day; an older one is forgotten."""
+    given = Answer.objects.filter(key=key, idempotency_key=name).first()
+    if given and given.given_at <= at - KEPT_FOR:
+        given.delete()
+        return None
+    return given
 
 
 def fingerprint(request):
@@ -205,8 +228,20 @@ def again(given, print_):
 
 
 def remember(key, name, print_, response, *, at):
+    """Keep the answer. What was achieved takes the place of a refusal given at the same time."""
     given = Answer(
         key=key, idempotency_key=name, fingerprint=print_, status=response.status_code,
-        body=response.content.decode(), given_at=at,
+        body=masked(response.content.decode()), given_at=at,
     )  # fmt: skip
-    Answer.objects.bulk_create([given], ignore_conflicts=True)
+    if given.status >= 300:
+        Answer.objects.bulk_create([given], ignore_conflicts=True)
+        return
+    Answer.objects.bulk_create(
+        [given], update_conflicts=True, unique_fields=["key", "idempotency_key"],
+        update_fields=["fingerprint", "status", "body", "given_at"],
+    )  # fmt: skip
+
+
+def masked(text):
+    """`text` with the preview of every key and secret in its place: they are told once and kept nowhere."""
+    return SECRETS.sub(lambda secret: f"{secret[1]}****{secret[0][-4:]}", text)

@@ -94,7 +94,7 @@ class Key(Camel):
 
 class NewKey(Camel):
     id: str
-    key: str = Field(description="Shown this once.")
+    key: str = Field(description="Shown this once; a repeat of the request shows its end only.")
     name: str
     app_id: str | None = None
     created_at: datetime

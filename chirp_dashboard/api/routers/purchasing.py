@@ -1,12 +1,15 @@
 """Numbers for sale, quotes and orders."""
 
+import math
 import secrets
 
 from django.db.models import Prefetch
+from django.http import HttpResponse
+from django.urls import reverse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema, Status
 
-from chirp_dashboard.api import paging
+from chirp_dashboard.api import paging, waiting
 from chirp_dashboard.api.errors import ApiError
 from chirp_dashboard.api.keys import admin_key
 from chirp_dashboard.api.schemas import (
@@ -143,19 +146,25 @@ def unavailable(number, *, param="phoneNumber"):
     )  # fmt: skip
 
 
-def key_of_number(number):
+def key_of_number(number, number_type):
     """`(country, number)` of what stock has under these digits; raises ApiError."""
     found = models.InventoryNumber.objects.filter(number=number).order_by("id")
-    country = found.values_list("country", flat=True).first()
-    if country is None:
+    row = found.values("country", "number_type").first()
+    if row is None:
         raise unavailable(number)
-    return country, number
+    if row["number_type"] != number_type:
+        raise ApiError(400, f"{number} is not of that type.", param="numberType")
+    return row["country"], number
 
 
 def place(request, keys, *, expected_total, application):
-    """Place an order; the Idempotency-Key, where there is one, keeps it from happening twice."""
+    """Place an order and wait for what it comes to; raises ApiError for one that brought nothing.
+
+    The Idempotency-Key, where there is one, keeps it from happening twice.
+    """
+    until = waiting.deadline()
     try:
-        return models.Order.objects.place(
+        order = models.Order.objects.place(
             request.key.organization, key=request.key, numbers=keys, expected_total=expected_total,
             idempotency_key=getattr(request, "order_key", f"api-{secrets.token_hex(30)}"),
             at=timezone.now(), application=application,
@@ -167,6 +176,20 @@ def place(request, keys, *, expected_total, application):
         raise ApiError(
             409, f"{changed}{now}", code="quote_changed", param="expectedTotal"
         ) from None
+    waiting.wait_for(order, until=until)
+    check_outcome(order)
+    return orders_of(request).get(pk=order.pk)
+
+
+def answered(order, response):
+    """201 for an order that is settled; else 202, which says where to look and when."""
+    if order.is_settled:
+        return 201
+    response.headers["Location"] = reverse("v1:get_order", args=[order.public_id])
+    if order.next_look_at:
+        rest = (order.next_look_at - timezone.now()).total_seconds()
+        response.headers["Retry-After"] = f"{max(1, math.ceil(rest))}"
+    return 202
 
 
 def order_view(order):
@@ -246,10 +269,11 @@ class DryRun(Schema):
 @router.post(
     "/orders", response={200: Order, 201: Order, 202: Order}, summary="Quote or place an order"
 )
-def place_order(request, payload: OrderIn, query: Query[DryRun]):
+def place_order(request, payload: OrderIn, query: Query[DryRun], response: HttpResponse):
     """With dryRun the quote; without it the order, at the total the quote said.
 
-    201 when it is settled, 202 while something outside has still to answer.
+    201 when it is settled; 202 when something outside has not answered within 10 seconds. Then look at
+    the order, or repeat the request with the same Idempotency-Key.
     """
     application = find_app(request, payload.app_id) if payload.app_id else None
     keys = [(line.country.upper(), line.phone_number) for line in payload.lines]
@@ -263,9 +287,7 @@ def place_order(request, payload: OrderIn, query: Query[DryRun]):
             400, "Write the total that the quote said (dryRun=true).", param="expectedTotal"
         )
     order = place(request, keys, expected_total=payload.expected_total, application=application)
-    check_outcome(order)
-    placed = orders_of(request).get(pk=order.pk)
-    return Status(202 if placed.is_open else 201, order_view(placed))
+    return Status(answered(order, response), order_view(order))
 
 
 def check_outcome(order):
@@ -297,20 +319,18 @@ def get_order(request, orderId: str):
     response={201: Purchased, 202: Purchased},
     summary="Purchase a number for an app",
 )
-def purchase(request, appId: str, payload: PurchaseIn):
-    """At its price now; search or quote first to know it. A test app gets a free test number."""
+def purchase(request, appId: str, payload: PurchaseIn, response: HttpResponse):
+    """At its price now; search or quote first to know it. A test app gets a free test number.
+
+    202 with the order's id when something outside has not answered within 10 seconds.
+    """
     application = find_app(request, appId)
     if application.is_test:
         return purchase_test_number(request, application, payload)
-    key = key_of_number(payload.phone_number)
-    quote = quote_of(request.key.organization, [key], at=timezone.now())
-    if quote.lines[0].facts.number_type != payload.number_type:
-        raise ApiError(400, f"{payload.phone_number} is not of that type.", param="numberType")
-    order = place(request, [key], expected_total=quote.total, application=application)
-    check_outcome(order)
-    order = orders_of(request).get(pk=order.pk)
+    key = key_of_number(payload.phone_number, payload.number_type)
+    order = place(request, [key], expected_total=None, application=application)
     (line,) = order.lines.all()
-    return Status(202 if order.is_open else 201, purchased_view(order, line, application))
+    return Status(answered(order, response), purchased_view(order, line, application))
 
 
 def purchased_view(order, line, application):

@@ -52,7 +52,10 @@ class Webhook(Camel):
 
 
 class NewWebhook(Webhook):
-    secret: str = Field(description="Signs every delivery (Standard Webhooks). Shown this once.")
+    secret: str = Field(
+        description="Signs every delivery (Standard Webhooks). Shown this once; a repeat of the request "
+        "shows its end only."
+    )
 
 
 class WebhookList(Camel):

@@ -22,11 +22,17 @@ from .delivery import deliver
 
 LEASE = timedelta(seconds=60)
 POLL = timedelta(seconds=15)
+SOON = timedelta(seconds=1)
 SILENCE = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1))
 CONFIRM_WITHIN = timedelta(minutes=60)
 CONFIRM_POLL = timedelta(minutes=1)
 NOT_CONFIRMED = "The payment was not confirmed within 60 minutes."
 SYSTEM = Actor.system("orders")
+
+
+def pause(age):
+    """How long to leave an order of that age alone while the other side answers: a young one is watched."""
+    return min(max(age, SOON), POLL)
 
 
 class TurnLost(Exception):
@@ -45,6 +51,12 @@ class Advances:
                 pass
         except TurnLost:
             self.refresh_from_db()
+
+    @property
+    def may_settle_soon(self):
+        """Is an answer likely within seconds? Not while nobody answers, or the customer has to act."""
+        asked = self.payments.filter(state=Payment.State.ACTION_REQUIRED)
+        return self.is_open and not self.attempts and not asked.exists()
 
     def wake(self, *, at):
         """Look at this order now, unless a process has it or will within the minute.
@@ -134,7 +146,8 @@ class Advances:
             return False
         with transaction.atomic():
             self._keep_turn()
-            self.next_look_at = at + (SILENCE[self.attempts] if silent else POLL)
+            rest = SILENCE[self.attempts] if silent else pause(at - self.placed_at)
+            self.next_look_at = at + rest
             self.attempts += silent
             self.save(update_fields=["attempts", "next_look_at"])
         return False

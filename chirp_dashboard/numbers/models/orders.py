@@ -117,7 +117,7 @@ class OrderQuerySet(models.QuerySet):
         Placed by `person`, or by a program that shows the API key `key`; a key has no holds of its own.
 
         All or nothing: raises QuoteChanged when a number is gone or the total (minor unit) no longer
-        holds, CreditLimitReached, or Refused. The same `idempotency_key` again returns the same
+        holds, CreditLimitReached, or Refused. With `expected_total` None it costs what it costs now. The same `idempotency_key` again returns the same
         order, or raises IdempotencyConflict when what it asks for differs.
         """
         numbers = sorted(set(numbers))
@@ -178,7 +178,7 @@ class OrderQuerySet(models.QuerySet):
         lost |= {key: "no longer for sale" for key in numbers if key not in offers | lost}
         remaining = [offers[key] for key in numbers if key not in lost]
         quote = Quote.of(organization, remaining, on=on) if remaining else None
-        if lost or quote.total != expected:
+        if lost or expected not in {None, quote.total}:
             raise QuoteChanged(quote, lost)
         return quote
 
@@ -273,6 +273,11 @@ class Order(Advances, models.Model):
         return self.state in self.OPEN
 
     @property
+    def is_settled(self):
+        """Is its outcome final? That of a stuck one is still with the operator."""
+        return not self.is_open and self.state != self.State.STUCK
+
+    @property
     def placer(self):
         """The person, or the API key, that placed it."""
         return self.placed_by or self.placed_by_key
@@ -312,7 +317,8 @@ class Order(Advances, models.Model):
 
     def replayed(self, *, numbers, expected_total, application):
         """This order again, for a repeated request; refuses one that asks for something else."""
-        asked = numbers, expected_total, application and application.pk
+        total = self.total if expected_total is None else expected_total
+        asked = numbers, total, application and application.pk
         placed = sorted(line.key for line in self.lines.all()), self.total, self.application_id
         if asked != placed:
             raise IdempotencyConflict(

@@ -5,11 +5,13 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from chirp_dashboard.billing.models import Standing
 from chirp_dashboard.numbers.books import check_books
-from chirp_dashboard.numbers.models import Assignment, Hold, Order, PhoneNumber
+from chirp_dashboard.numbers.models import Assignment, Hold, Order, PhoneNumber, releasing
+from chirp_dashboard.numbers.models.assigning import AssignmentRefused
+from chirp_dashboard.numbers.models.suspending import FollowsStanding
 from chirp_dashboard.organizations.models import Activity, Application
 
 from .conftest import NOON
@@ -17,6 +19,11 @@ from .conftest import NOON
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DEADLINE = 10
+WAITS_FOR_US = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+    )
+"""
 
 
 class Meanwhile:
@@ -37,11 +44,11 @@ class Meanwhile:
             connection.close()
 
     def waits(self):
-        """It has come as far as a lock that we hold."""
+        """It has come as far as a lock that we hold; what others of this server wait for does not count."""
         until = time.monotonic() + DEADLINE
         with connection.cursor() as cursor:
             while time.monotonic() < until:
-                cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+                cursor.execute(WAITS_FOR_US)
                 if cursor.fetchone()[0]:
                     return True
                 time.sleep(0.01)
@@ -162,3 +169,117 @@ def test_hold_taken_over_is_not_forgotten(stock, organization, owner):
         forgetting = Meanwhile(lambda: Hold.objects.forget_lapsed(at=later))
         forgetting.ends()
     assert Hold.objects.get().key == keys[0]
+
+
+# The order of locks -----------------------------------------------------------------------------
+
+
+LATER = NOON.replace(month=12)
+
+
+def follow_standing():
+    return PhoneNumber.objects.follow_standing(at=LATER)
+
+
+def set_suspended(organization, at):
+    with transaction.atomic():
+        standing = Standing.lock(organization)
+        standing.suspended_at = at
+        standing.save()
+
+
+def collide(monkeypatch, step, verb):
+    """Do `verb`, in whose `step` the sweep comes as far as a lock of ours; False if that was a deadlock."""
+    sweeps, failures, go_on = [], [], getattr(PhoneNumber, step)
+
+    def let_the_sweep_come(self, *arguments, **named):
+        if not sweeps:
+            sweeps.append(Meanwhile(follow_standing))
+            assert sweeps[0].waits()
+        return go_on(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PhoneNumber, step, let_the_sweep_come)
+        try:
+            verb()
+        except OperationalError as failure:
+            failures.append(failure)
+    (sweep,) = sweeps
+    sweep.thread.join(DEADLINE)
+    assert not sweep.thread.is_alive()
+    if isinstance(sweep.failure, ExceptionGroup):
+        failures += sweep.failure.exceptions
+    else:
+        assert sweep.failure is None, sweep.failure
+    assert all("deadlock detected" in str(failure) for failure in failures)
+    return not failures
+
+
+@pytest.fixture
+def being_released(shared, organization, owner):
+    """Its last day has passed, and the organization is suspended; neither sweep has come yet."""
+    shared.release(when="period_end", by=owner, at=NOON)
+    set_suspended(organization, LATER)
+    return the(shared)
+
+
+def complete(number):
+    return lambda: number.complete_release(at=LATER)
+
+
+def test_completing_a_release_and_suspending_wait_in_turn(
+    being_released, organization, monkeypatch
+):
+    assert collide(monkeypatch, "_finish_release", complete(being_released))
+    assert PhoneNumber.objects.get().is_released
+    set_suspended(organization, None)
+    follow_standing()
+    assert not check_books(at=LATER)
+
+
+def test_without_the_organizations_lock_first_they_wait_for_each_other(being_released, monkeypatch):
+    class Unlocked:
+        @staticmethod
+        def lock(organization):
+            """The release begins with its number."""
+
+    monkeypatch.setattr(releasing, "Standing", Unlocked)
+    assert not collide(monkeypatch, "_finish_release", complete(being_released))
+
+
+@pytest.fixture
+def being_restored(number, organization, storefront):
+    """Paid, and not restored yet."""
+    set_suspended(organization, NOON)
+    PhoneNumber.objects.follow_standing(at=NOON)
+    set_suspended(organization, None)
+    return the(number)
+
+
+def assign(number, application, owner):
+    def assign():
+        with pytest.raises(AssignmentRefused, match="suspended"):
+            number.assign(application, by=owner, at=LATER)
+
+    return assign
+
+
+def test_assigning_and_restoring_wait_in_turn(being_restored, storefront, owner, monkeypatch):
+    assert collide(monkeypatch, "lock", assign(being_restored, the(storefront), owner))
+    assert not PhoneNumber.objects.get().is_suspended
+    assert not Application.objects.get().is_paused
+
+
+def test_with_numbers_before_applications_they_wait_for_each_other(
+    being_restored, storefront, owner, monkeypatch
+):
+    change, resume = FollowsStanding._change, FollowsStanding._resume_applications
+
+    def change_then_resume(organization, numbers, verb, *, at, **states):
+        changed = change(organization, numbers, verb, at=at, **states)
+        resume(organization, at=at)
+        return changed
+
+    monkeypatch.setattr(FollowsStanding, "_change", staticmethod(change_then_resume))
+    monkeypatch.setattr(FollowsStanding, "_resume_applications", lambda *_, **__: None)
+    assert not collide(monkeypatch, "lock", assign(being_restored, the(storefront), owner))

@@ -18,7 +18,7 @@ class NotAssigned(Refused):
 
 
 class Assigns:
-    """What `PhoneNumber` does with assignments. Locks are taken application first, then number."""
+    """What `PhoneNumber` does with assignments, under locks in the order of `PhoneNumber.lock()`."""
 
     @transaction.atomic
     def assign(self, application, *, by, at):

@@ -202,7 +202,20 @@ class PhoneNumber(Releases, Assigns, NumberFacts):
         ]
 
     def lock(self):
-        """Hold this row until the transaction ends; every verb locks it, then looks, then changes."""
+        """Hold this row until the transaction ends; every verb locks it, then looks, then changes.
+
+        Locks are taken in one order everywhere, so that no two verbs wait for each other:
+
+        1. `Standing.lock(organization)`, by whatever begins or ends a rental, counts in the totals,
+           moves money, or follows the standing. `organization.lock()` is the part of it that does
+           where there is no money, for holds and test numbers;
+        2. applications, in the order of their ids;
+        3. phone numbers, in the order of their ids;
+        4. what belongs to them: assignments, rentals, totals, and last of all the stock, in the order
+           of its index.
+
+        A verb leaves out what it does not need, and never goes back up.
+        """
         self.refresh_from_db(from_queryset=PhoneNumber.objects.select_for_update(no_key=True))
 
     @transaction.atomic

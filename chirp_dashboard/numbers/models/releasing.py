@@ -56,8 +56,11 @@ class Releases:
 
     @property
     def undo_until(self):
-        """The moment after which a release is final; None for a number that is not released."""
-        return self.released_at + UNDO_FOR if self.released_at else None
+        """The moment after which a release is final; None for a number that is not released.
+
+        That of a test number is final at once: it is added again as cheaply.
+        """
+        return self.released_at + UNDO_FOR if self.released_at and not self.is_test else None
 
     def is_over(self, *, at):
         """Has the last day of a scheduled release passed where the organization is?"""
@@ -108,6 +111,7 @@ class Releases:
     @transaction.atomic
     def cancel_release(self, *, by, at):
         """Keep the number after all; possible until the local midnight it was to end at."""
+        Standing.lock(self.organization)
         self.lock()
         if not self.is_releasing:
             raise ReleaseRefused(f"{self} is not being released.")
@@ -119,6 +123,7 @@ class Releases:
     @transaction.atomic
     def complete_release(self, *, at):
         """Finish a scheduled release whose last day has come; True if there was one to finish."""
+        Standing.lock(self.organization)
         self.lock()
         if not self.is_over(at=at):
             return False

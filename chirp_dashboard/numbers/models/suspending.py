@@ -243,12 +243,13 @@ class FollowsStanding(models.QuerySet):
                     organization=organization, state="suspended", suspended_on=day
                 )
                 numbers, after = self._next_batch(suspended, after)
+                if after is None:
+                    self._resume_applications(organization, at=at)
                 done += self._change(
                     organization, numbers, "restored", state_from="suspended", state_to="active",
                     suspended_on=None, at=at,
                 )  # fmt: skip
                 if after is None:
-                    self._resume_applications(organization, at=at)
                     totals.suspended_at, totals.is_suspending = None, False
                     totals.save(update_fields=["suspended_at", "is_suspending"])
         return done

@@ -169,9 +169,9 @@ class OrganizationAdmin(WritesMemberships, NeverDeleted, Capped, admin.ModelAdmi
         "created_at",
     )
     list_filter = ("currency", "gateway", "created_at")
-    search_fields = ("name", "slug")
+    search_fields = ("name", "slug", "=public_id")
     inlines = (PeopleOfOrganization, ApplicationsOfOrganization)
-    readonly_fields = ("created_at",)
+    readonly_fields = ("public_id", "created_at")
 
     def get_readonly_fields(self, request, obj=None):
         """The slug stands in addresses; the terms are fixed once something was billed in them."""

@@ -13,6 +13,7 @@ from django.db.models.functions import JSONObject, Lower
 from django.utils import timezone
 
 from chirp_dashboard.organizations.permissions import GRANTS, PERMISSIONS, Role
+from chirp_dashboard.organizations.public_ids import PublicIdField
 from chirp_dashboard.organizations.refusals import Refused
 
 from .activity import Activity
@@ -100,6 +101,7 @@ class Organization(models.Model):
 
     TERMS = ("currency", "time_zone", "billing_day")
 
+    public_id = PublicIdField("org")
     name = models.CharField(max_length=120)
     slug = models.CharField(max_length=50, unique=True, validators=[validate_slug])
     currency = models.CharField(

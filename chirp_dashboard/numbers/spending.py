@@ -1,8 +1,8 @@
 """What each application spends: every charge split equally among the applications that had its number.
 
 The ones that had it when the charge was written, from the history of assignments; odd cents go to the
-earliest. A credit follows the charge it corrects. What had none is "Not assigned". So the parts of a
-month's charges add up to the net of its invoices, to the cent.
+earliest. A credit follows the charge it corrects. What had none is "Not assigned". So the parts of any
+charges add up to them, to the cent: of a month's invoices on the page, of a span of days in the API.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from chirp_dashboard.billing.periods import add_months
 from chirp_dashboard.organizations.models import Application, Organization
 
 from .drawing import display
+from .models import Assignment
 
 PAGE = 50
 NOT_ASSIGNED = "none"
@@ -46,7 +47,7 @@ SHARES = """
         WINDOW parts AS (PARTITION BY charge.id)
     ),
     split AS (
-        SELECT application_id, phone_number_id, parts,
+        SELECT id, application_id, phone_number_id, parts,
                sign(amount)::bigint * (abs(amount) / parts
                    + CASE WHEN place <= abs(amount) %% parts THEN 1 ELSE 0 END) AS amount
         FROM share
@@ -67,6 +68,36 @@ BY_NUMBER = """
 AFTER = """
     AND (coalesce(number.number, '') COLLATE "C", coalesce(number.id, 0)) > (%s, %s::bigint)
 """
+OF_APPLICATION = """
+    SELECT coalesce(sum(amount), 0)::bigint, count(*) FROM split WHERE application_id = %s
+"""
+ALONE = """
+    SELECT split.id, application.public_id
+    FROM split JOIN organizations_application application ON application.id = application_id
+    WHERE parts = 1
+"""
+
+
+def split(charges, statement, *parameters):
+    """The rows of `statement`, which reads `split`: a row for each part of each of `charges`."""
+    facts = charges.order_by().values(
+        "id", "phone_number_id", "amount", "created_at", "corrects_id"
+    )
+    asked, given = facts.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(SHARES.replace("{charges}", asked) + statement, [*given, *parameters])
+        return cursor.fetchall()
+
+
+def share_of(application, charges):
+    """What `application` bears of `charges`, in the minor unit, and of how many of them it bears a part."""
+    had = Assignment.objects.filter(application=application).values("phone_number")
+    return split(charges.filter(phone_number__in=had), OF_APPLICATION, application.pk)[0]
+
+
+def bearers(charges):
+    """`{charge: public id of the application}` for those of `charges` that one application bears alone."""
+    return dict(split(charges, ALONE))
 
 
 @dataclass(frozen=True)
@@ -132,26 +163,18 @@ class Spending:
 
     @cached_property
     def _charges(self):
-        """The statement that lists the charges, and its parameters."""
-        charges = Charge.objects.order_by()
+        charges = Charge.objects.all()
         if self.month:
-            charges = charges.filter(
+            return charges.filter(
                 invoice_line__invoice__organization=self.organization,
                 invoice_line__invoice__billing_date__gte=self.month,
                 invoice_line__invoice__billing_date__lt=add_months(self.month, 1),
             )
-        else:
-            standing = Standing.objects.filter(organization=self.organization).first()
-            charges = charges.uninvoiced(standing or Standing(organization=self.organization))
-        return charges.values(
-            "id", "phone_number_id", "amount", "created_at", "corrects_id"
-        ).query.sql_with_params()
+        standing = Standing.objects.filter(organization=self.organization).first()
+        return charges.uninvoiced(standing or Standing(organization=self.organization))
 
     def _ask(self, statement, *parameters):
-        charges, given = self._charges
-        with connection.cursor() as cursor:
-            cursor.execute(SHARES.replace("{charges}", charges) + statement, [*given, *parameters])
-            return cursor.fetchall()
+        return split(self._charges, statement, *parameters)
 
     @cached_property
     def shares(self):

@@ -69,7 +69,7 @@ CHIRP = [
 def test_names_are_camel_case_but_under_billing(document):
     for name, schema in document["components"]["schemas"].items():
         for field in schema.get("properties", {}):
-            if name in {"Summary", "Record", "RecordList", "Span", "RecordQuery"}:
+            if name in {"Summary", "Record", "RecordList", "SummaryQuery", "RecordQuery"}:
                 assert field == field.lower()
             else:
                 assert "_" not in field, (name, field)

@@ -41,12 +41,14 @@ OWNER = [
     "numbers:list demo",
     "numbers:list demo ?q=7777",
     "numbers:list demo ?state=released",
+    "numbers:list demo ?kind=test",
     "numbers:detail demo active",
     "numbers:detail demo locked",
     "numbers:detail demo long",
     "numbers:detail demo released",
     "numbers:detail demo releasing",
     "numbers:detail demo unassigned",
+    "numbers:detail demo test",
     "numbers:label demo long",
     "numbers:lock demo active",
     "numbers:assign_number demo active",
@@ -54,6 +56,7 @@ OWNER = [
     "numbers:move demo long",
     "numbers:release demo active",
     "numbers:release demo locked",
+    "numbers:release demo test",
     "numbers:cancel_release demo releasing",
     "numbers:undo_release demo released",
     "numbers:purchase demo",
@@ -67,9 +70,12 @@ OWNER = [
     "numbers:order demo order",
     "numbers:application_numbers demo storefront",
     "numbers:application_numbers demo sandbox",
+    "numbers:application_numbers demo trial",
     "numbers:application_numbers demo wordy",
     "numbers:assign demo storefront",
     "numbers:assign demo wordy",
+    "numbers:add_test demo sandbox",
+    "numbers:add_test demo storefront",
     "numbers:archive_application demo wordy",
     "organizations:application_list demo",
     "organizations:application_create demo",
@@ -142,6 +148,7 @@ DIALOGS = [
     ("numbers:detail demo releasing", "/cancel-release/"),
     ("numbers:detail demo released", "/undo-release/"),
     ("numbers:application_numbers demo storefront", "/assign/"),
+    ("numbers:application_numbers demo trial", "/numbers/test/"),
     ("billing:overview demo", "/details/"),
     ("organizations:application_list demo", "/create/"),
     ("organizations:application_settings demo wordy", "/archive/"),
@@ -173,6 +180,9 @@ def demo(transactional_db):
     wordy = Application.objects.add(
         organization, name="Wordy " + "W" * 114, slug="wordy", kind="live", by=owner, at=at
     )
+    Application.objects.add(
+        organization, name="Trial", slug="trial", kind="test", by=owner, at=at
+    )
     number = organization.phone_numbers.get(number="+12125550185")
     number.rename("Reached after hours, " + "W" * 59, by=owner, at=at)
     number.assign(wordy, by=owner, at=at)
@@ -198,6 +208,7 @@ def places(demo):
         "locked": numbers.get(number="+18005550150").public_id,
         "releasing": numbers.get(number="+14165550121").public_id,
         "released": numbers.get(number="+12125550183").public_id,
+        "test": numbers.get(number="+15005550100").public_id,
         "order": demo.orders.latest("id").public_id,
         "invoice": demo.invoices.latest("id").public_id,
         "payment": unconfirmed_payment(demo).public_id,

@@ -126,7 +126,10 @@ def month_after(first):
 
 @dataclass
 class CostPerNumber(ReadsPages):
-    """What each number has cost so far, in the order of the numbers; `q` finds digits or a label."""
+    """What each number has cost so far, in the order of the numbers; `q` finds digits or a label.
+
+    Test numbers cost nothing and are left out.
+    """
 
     organization: Organization
     query: dict = field(default_factory=dict)
@@ -150,7 +153,7 @@ class CostPerNumber(ReadsPages):
         released = Q(state="released")
         return (
             self.organization.phone_numbers.filter(released if self.is_released else ~released)
-            .filter(self._search())
+            .filter(self._search(), is_test=False)
             .annotate(charged=Coalesce(Subquery(charged.values("sum")), 0))
         )
 

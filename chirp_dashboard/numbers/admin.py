@@ -284,8 +284,8 @@ class Releasing(admin.SimpleListFilter):
 @admin.register(PhoneNumber)
 class PhoneNumberAdmin(SearchedByDigits, Kept):
     list_display = (
-        "shown", "label", "organization", "number_type", "state", "rent", "assignment_count",
-        "releases_on", "purchased_at",
+        "shown", "label", "organization", "number_type", "is_test", "state", "rent",
+        "assignment_count", "releases_on", "purchased_at",
     )  # fmt: skip
     list_filter = (
         "state", Releasing, "organization", "number_type", "is_test", "purchased_at",

@@ -25,7 +25,7 @@ def with_facts(rows):
     rentals = Rental.objects.filter(phone_number=OuterRef("pk")).order_by("-id")
     return rows.values(
         "public_id", "number", "label", "number_type", "city", "region", "capabilities", "state",
-        "release_locked", "assignment_count", "suspended_on", "releases_on", "released_at",
+        "is_test", "release_locked", "assignment_count", "suspended_on", "releases_on", "released_at",
         "rental_amount", "interval_months", "currency",
         applications=ArraySubquery(
             assigned.order_by("assigned_at", "id").values(
@@ -113,7 +113,8 @@ class Drawing:
             "applications": applications[:CHIPS],
             "more": applications[CHIPS:],
             "locked": row["release_locked"],
-            "rental": self._amount(row["rental_amount"], row["currency"]),
+            "test": row["is_test"],
+            "rental": "" if row["is_test"] else self._amount(row["rental_amount"], row["currency"]),
             "term": TERMS[row["interval_months"]],
             "next_charge": self._day(next_charge) if next_charge else "",
             "released": row["state"] == PhoneNumber.State.RELEASED,
@@ -146,7 +147,7 @@ class Drawing:
     def _next_charge(self, row):
         """The day the next period begins and is charged; None where the rental ends before."""
         due = self.billing_date
-        if row["state"] == PhoneNumber.State.RELEASED:
+        if row["is_test"] or row["state"] == PhoneNumber.State.RELEASED:
             return None
         if row["anchor"]:
             months = months_until(row["anchor"], self.on) + row["interval_months"]

@@ -75,6 +75,7 @@ FILTERS = {  # name: label, and choices; those of `application` differ by organi
     ),
     "capability": ("Capability", dict(Capability.choices)),
     "locked": ("Release lock", {"yes": "Release locked"}),
+    "kind": ("Kind", {"live": "Live numbers", "test": "Test numbers"}),
 }
 OPEN = {  # what a filter says that is not in use
     "type": "Any type",
@@ -82,6 +83,7 @@ OPEN = {  # what a filter says that is not in use
     "region": "Any state",
     "capability": "Any capability",
     "locked": "Locked or not",
+    "kind": "Live and test",
 }
 COMMON = {"type", "application", "region"}  # stand beside the search; the rest fold away
 NONE = {  # what an empty tab says
@@ -139,6 +141,7 @@ class Wanted:
     region: str = ""
     capability: str = ""
     locked: str = ""
+    kind: str = ""
     sort: str = "number"
     after: str = ""
     before: str = ""
@@ -189,6 +192,8 @@ class Wanted:
             wanted &= Q(capabilities__contains=[self.capability])
         if self.locked:
             wanted &= Q(release_locked=True)
+        if self.kind:
+            wanted &= Q(is_test=self.kind == "test")
         return wanted
 
 
@@ -238,6 +243,7 @@ class NumberList:
                 **self._part_counts(),
                 numbers=F("totals__numbers"),
                 monthly=F("totals__monthly"),
+                tests=Counted(PhoneNumber.objects.tests_of(self.organization)),
                 open_applications=ArraySubquery(
                     applications.order_by("name", "id").values(
                         data=JSONObject(
@@ -267,6 +273,15 @@ class NumberList:
     @property
     def numbers(self):
         return self.counts["numbers"] or 0
+
+    @property
+    def tests(self):
+        return self.counts["tests"]
+
+    @property
+    def paid_for(self):
+        """How many of the numbers are live ones, which cost something."""
+        return self.numbers - self.tests
 
     @property
     def monthly(self):
@@ -474,8 +489,10 @@ class NumberList:
     @property
     def selects(self):
         """The filters as select boxes: name, label, options."""
-        names = [name for name in FILTERS if name != "application" or not self.slug]
-        return [self._select(name) for name in names]
+        needless = {"application", "kind"} if self.slug else set()
+        if not self.tests and not self.wanted.kind:
+            needless.add("kind")
+        return [self._select(name) for name in FILTERS if name not in needless]
 
     def _select(self, name):
         chosen = getattr(self.wanted, name)

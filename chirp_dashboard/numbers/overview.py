@@ -30,6 +30,7 @@ class Overview:
     @cached_property
     def facts(self):
         owned = PhoneNumber.objects.filter(organization=OuterRef("pk"))
+        tests = PhoneNumber.objects.tests_of(OuterRef("pk"))
         idle = owned.filter(LIVE, assignment_count=0)
         leaving = owned.filter(LIVE, releases_on__isnull=False)
         orders = Order.objects.filter(organization=OuterRef("pk"), state__in=UNSETTLED)
@@ -41,11 +42,13 @@ class Overview:
             Organization.objects.filter(pk=self.organization.pk)
             .values(
                 numbers=F("totals__numbers"),
+                tests=Counted(tests),
                 monthly=F("totals__monthly"),
-                was_used=Exists(owned),
+                was_used=Exists(owned.filter(is_test=False)),
                 has_applications=Exists(applications),
-                idle=Counted(idle),
-                first_idle=first(idle.order_by("number", "id"), number),
+                idle=Counted(idle),  # from its index alone, which does not know test numbers
+                idle_tests=Counted(tests.filter(assignment_count=0)),
+                first_idle=first(idle.filter(is_test=False).order_by("number", "id"), number),
                 leaving=Counted(leaving),
                 first_leaving=first(leaving.order_by("releases_on", "number", "id"), number),
                 suspended=Counted(owned.filter(state=PhoneNumber.State.SUSPENDED)),
@@ -66,7 +69,17 @@ class Overview:
 
     @property
     def numbers(self):
-        return self.facts["numbers"] or 0
+        """Its live numbers: test numbers cost nothing and are counted apart."""
+        return (self.facts["numbers"] or 0) - self.tests
+
+    @property
+    def tests(self):
+        return self.facts["tests"]
+
+    @property
+    def only_live(self):
+        """What a link to the list adds, so that it shows as many as were counted."""
+        return "&kind=live" if self.tests else ""
 
     @property
     def monthly(self):
@@ -74,7 +87,10 @@ class Overview:
 
     @property
     def idle(self):
-        return Part(self.facts["idle"], [drawn(row) for row in self.facts["first_idle"]])
+        size = self.facts["idle"]
+        if size <= COUNTED_UP_TO:
+            size -= self.facts["idle_tests"]
+        return Part(size, [drawn(row) for row in self.facts["first_idle"]])
 
     @property
     def leaving(self):

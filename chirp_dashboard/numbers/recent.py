@@ -45,6 +45,7 @@ BAD = {"released", "suspended"}
 SENTENCES = (
     {
         "purchased": "Purchased {what}",
+        "test_added": "Added the test number {what} to {to}",
         "assigned": "Assigned {what} to {to}",
         "removed": "Removed {what} from {source}",
         "moved": "Moved {what} from {source} to {to}",
@@ -162,7 +163,8 @@ def sentence(step, currency):
         "until": written_day(said.get("until")),
         "first_day": written_day(said.get("applies_from")),
     }
-    pattern = SENTENCES.get(row.verb, "{what}: " + row.verb.replace("_", " "))
+    verb = "test_added" if row.verb == "purchased" and row.after.get("test") else row.verb
+    pattern = SENTENCES.get(verb, "{what}: " + row.verb.replace("_", " "))
     return pattern.format(**words)
 
 

@@ -23,7 +23,9 @@ PLAIN = {
 
 
 def purchased(before, after):
-    return "Purchased"
+    if not after.get("test"):
+        return "Purchased"
+    return f"Added as a test number of {after.get('application', 'an application')}"
 
 
 def assigned(before, after):

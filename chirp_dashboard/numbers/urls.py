@@ -11,6 +11,7 @@ from .views import (
     releases,
     search,
     spending,
+    testing,
 )
 
 app_name = "numbers"
@@ -37,6 +38,7 @@ urlpatterns = [
     path("numbers/<slug:number>/undo-release/", releases.undo_release, name="undo_release"),
     path("apps/<slug:slug>/numbers/", assignments.application_numbers, name="application_numbers"),
     path("apps/<slug:slug>/numbers/assign/", assignments.assign, name="assign"),
+    path("apps/<slug:slug>/numbers/test/", testing.add_test, name="add_test"),
     path("orders/", orders.order_list, name="order_list"),
     path("orders/<slug:order>/", orders.order, name="order"),
     path("apps/<slug:slug>/archive/", archive.archive_application, name="archive_application"),

@@ -84,7 +84,8 @@ def test_whenever_it_is_loaded_there_is_something_of_everything(needed, at):
     demo = Organization.objects.get(slug="demo")
     call_command("check_books", on=demo.local_date(at))
     numbers = PhoneNumber.objects.filter(organization=demo)
-    assert numbers.live().count() == 11
+    assert numbers.live().filter(is_test=False).count() == 11
+    assert numbers.tests_of(demo).filter(assignments__application__slug="sandbox").count() == 2
     assert numbers.get(state="released").undo_until > at
     assert numbers.get(releases_on__isnull=False, state="active").releases_on > demo.local_date(at)
     assert numbers.live().filter(assignment_count=0).count() == 2

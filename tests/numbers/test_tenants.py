@@ -52,6 +52,7 @@ ORGANIZATION = {  # below /o/<org>/ -> the permission it asks for
     "numbers:order": "view_numbers",
     "numbers:application_numbers": "view_numbers",
     "numbers:assign": "assign_numbers",
+    "numbers:add_test": "purchase_numbers",
     "numbers:archive_application": "manage_applications",
     "organizations:application_list": "view_numbers",
     "organizations:application_create": "manage_applications",

@@ -16,21 +16,61 @@ from .inventory import Capability
 LIVE_AT_MOST = 1_000
 UNAVAILABLE, UNPAID = "+15005550000", "+15005550002"
 """Numbers that always answer so, for programs to try it out."""
+MAGIC = {UNAVAILABLE, UNPAID}
 E164, SHORT = re.compile(r"\+[1-9][0-9]{6,14}"), re.compile(r"[0-9]{5,6}")
+
+SERIAL = range(100, 10_000)
+MADE_UP = {  # numbers that nobody has, by type and serial
+    NumberType.LOCAL: "+1500555{:04}",
+    NumberType.TOLL_FREE: "+1888555{:04}",
+    NumberType.SHORT_CODE: "1{:04}",
+}
+
+
+def made_up(number_type, serial):
+    return MADE_UP[NumberType(number_type)].format(serial)
+
+
+def problem_of(number, number_type):
+    """What keeps `number` from being a test number of that type; "" if nothing does."""
+    pattern = SHORT if number_type == NumberType.SHORT_CODE else E164
+    if number_type not in NumberType.values or not pattern.fullmatch(number):
+        return "Write a number such as +12125550142, or a short code of 5 or 6 digits."
+    is_toll_free = number.startswith("+1") and number[2:5] in TOLL_FREE
+    if number not in MAGIC and is_toll_free != (number_type == NumberType.TOLL_FREE):
+        return f"A toll-free number begins with +1 and {', '.join(TOLL_FREE)}; no other does."
+    return ""
 
 
 class TestNumberGone(Refused):
-    """The number answers as one that was just sold."""
+    """The number answers as one that was just sold, or is a test number of the organization already."""
+
+    __test__ = False  # not a test case
 
 
 class TestPaymentRefused(Refused):
     """The number answers as one that could not be paid."""
+
+    __test__ = False  # not a test case
 
 
 class AddsTestNumbers(models.QuerySet):
     """A part of PhoneNumberQuerySet."""
 
     __test__ = False
+
+    def tests_of(self, organization):
+        """Its test numbers; one index has them alone, and they are few."""
+        return self.live().filter(organization=organization, is_test=True)
+
+    def free_serial(self, organization):
+        """The first serial of which no made-up number is taken."""
+        taken = set(self.tests_of(organization).values_list("number", flat=True))
+        return next(
+            serial
+            for serial in SERIAL
+            if taken.isdisjoint(made_up(number_type, serial) for number_type in MADE_UP)
+        )
 
     @transaction.atomic
     def add_test(self, application, number, *, number_type, by, at):
@@ -64,10 +104,9 @@ class AddsTestNumbers(models.QuerySet):
     def _check_test(self, application, number, number_type):
         if not application.is_test or application.is_archived:
             raise Refused(f"{application} takes no test numbers.")
-        pattern = SHORT if number_type == NumberType.SHORT_CODE else E164
-        if number_type not in NumberType.values or not pattern.fullmatch(number):
-            raise Refused("Write a number such as +12125550142, or a short code of 5 or 6 digits.")
-        owned = self.live().filter(organization=application.organization, is_test=True)
+        if problem := problem_of(number, number_type):
+            raise Refused(problem)
+        owned = self.tests_of(application.organization)
         if number == UNAVAILABLE or owned.filter(number=number).exists():
             raise TestNumberGone(f"{number} was just sold.")
         if number == UNPAID:

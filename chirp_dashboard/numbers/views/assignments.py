@@ -39,7 +39,7 @@ def application_numbers(request, org, slug):
 
 
 def numbers_of(request, slug, asked, *, path):
-    wanted = replace(Wanted.read(asked), application="", state="")
+    wanted = replace(Wanted.read(asked), application="", state="", kind="")
     return NumberList(request.organization, wanted, path=path, on=today(request), slug=slug)
 
 
@@ -153,15 +153,17 @@ def assign_chosen(request, picker):
         "done": sum(not refusal for _, refusal in outcomes),
         "refusals": sum(bool(refusal) for _, refusal in outcomes),
     }
-    view, arguments, query = open_view(request) if request.htmx else ("", {}, "")
-    if view == "numbers:application_numbers" and arguments["slug"] == picker.application.slug:
-        context["list"] = numbers_of(
-            request,
-            picker.application.slug,
-            QueryDict(query),
-            path=request.htmx.current_url_abs_path.partition("?")[0],
-        )
+    context["list"] = shown_list(request, picker.application)
     return step_of(request, "_assigned", context, status=200 if context["done"] else 409)
+
+
+def shown_list(request, application):
+    """The application's list as it stands open behind the dialog; None where another page does."""
+    view, arguments, query = open_view(request) if request.htmx else ("", {}, "")
+    if view != "numbers:application_numbers" or arguments["slug"] != application.slug:
+        return None
+    path = request.htmx.current_url_abs_path.partition("?")[0]
+    return numbers_of(request, application.slug, QueryDict(query), path=path)
 
 
 def assign_one(number, application, *, by, at):

@@ -37,7 +37,7 @@ def page_of(request, number, *, before=""):
         "period": days_of(rental.period_containing(max(on, rental.starts_on))) if rental else "",
         "purchased_at": number.purchased_at.astimezone(organization.zone),
         "undo_until": number.undo_until.astimezone(organization.zone)
-        if number.is_released and at < number.undo_until
+        if number.undo_until and at < number.undo_until
         else None,
         "timeline": Timeline(number, before=before),
     }

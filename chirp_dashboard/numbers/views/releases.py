@@ -26,11 +26,17 @@ def release(request, org, number):
     except Refused as refusal:
         return refused(request, number, "Not released", refusal)
     if number.is_released:
-        last = long_day(request.organization.local_date(number.undo_until))
-        return changed(request, number, f"Released {number}. It can be brought back until {last}.")
+        return changed(request, number, f"Released {number}.{until_when(request, number)}")
     last = long_day(number.releases_on - timedelta(days=1))
     undo = address_of(number, "cancel_release")
     return changed(request, number, f"{number} works until the end of {last}.", undo=undo)
+
+
+def until_when(request, number):
+    """How long the release can be undone; nothing where it cannot."""
+    if number.undo_until is None:
+        return ""
+    return f" It can be brought back until {long_day(request.organization.local_date(number.undo_until))}."
 
 
 def release_facts(request, number):
@@ -81,7 +87,7 @@ def undo_release(request, org, number):
 def undo_facts(request, number):
     """What bringing the number back costs and restores; nothing once that is no longer possible."""
     at = timezone.now()
-    if not number.is_released or at >= number.undo_until:
+    if number.undo_until is None or at >= number.undo_until:
         return {}
     on = request.organization.local_date(at)
     undo = number.preview_undo(on=on)

@@ -36,6 +36,7 @@ PRICES = {  # purchase fee and monthly rental, in cents
     ("CA", NumberType.LOCAL): (100, 100),
     ("CA", NumberType.TOLL_FREE): (100, 200),
 }
+TEST_NUMBERS = {"+15005550100": NumberType.LOCAL, "+18885550100": NumberType.TOLL_FREE}
 CREDIT_LIMIT = 500_000
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 FIRST_DAY = 85  # days ago
@@ -112,7 +113,9 @@ class Demo:
         self.owner, self.developer = people[Role.OWNER], people[Role.DEVELOPER]
         self.storefront = self.application(self.demo, self.owner, "Storefront")
         self.alerts = self.application(self.demo, self.owner, "Alerts")
-        self.application(self.demo, self.owner, "Sandbox", kind=Application.Kind.TEST)
+        self.sandbox = self.application(
+            self.demo, self.owner, "Sandbox", kind=Application.Kind.TEST
+        )
         self.storefront.set_webhook(
             url="https://storefront.example.com/hooks/numbers",
             events=WebhookEvent.values,
@@ -154,6 +157,7 @@ class Demo:
             (84, self.open_in_new_york),
             (63, self.add_support),
             (40, self.open_in_toronto),
+            (30, self.try_out),
             (15, self.rearrange),
             (5, self.give_one_back),
             (1, self.buy_for_later),
@@ -182,6 +186,13 @@ class Demo:
         )
         self.purchase(days, "+18335550160", application=self.storefront)
         self.label(days, "+14165550120", "Café Toronto")
+
+    def try_out(self, days):
+        for number, number_type in TEST_NUMBERS.items():
+            self.numbers[number] = PhoneNumber.objects.add_test(
+                self.sandbox, number, number_type=number_type, by=self.owner, at=self.ago(days)
+            )
+        self.label(days, "+18885550100", "Support, tried out")
 
     def rearrange(self, days):
         self.numbers["+14155550132"].move(

@@ -1,9 +1,6 @@
 """Quotes, orders and purchases through the API: the dashboard's rules, each once."""
 
-import threading
-
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from chirp_dashboard.billing.models import Charge
@@ -141,42 +138,6 @@ def test_repeat_whose_answer_was_never_stored_is_the_same_order(admin_call, pric
     other = admin_call("POST", ORDERS, body | {"lines": lines(stock[1])}, Idempotency_Key="k")
     assert other.status_code == 422
     assert Order.objects.count() == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_twenty_double_clicks_are_one_order(admin_call, prices, stock):
-    body = {"lines": lines(stock[0]), "expectedTotal": quoted(admin_call, stock[0])["total"]}
-    answers = at_once(20, lambda i: admin_call("POST", ORDERS, body, Idempotency_Key="k"))
-    assert Order.objects.count() == PhoneNumber.objects.count() == 1
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_one_of_many_callers_gets_the_number(admin_call, rival_call, prices, stock):
-    body = {"lines": lines(stock[0]), "expectedTotal": quoted(admin_call, stock[0])["total"]}
-    answers = at_once(16, lambda i: (admin_call, rival_call)[i % 2]("POST", ORDERS, body))
-    codes = sorted(answer.status_code for answer in answers)
-    assert codes == [201] + [409] * 15
-    assert Charge.objects.filter(kind="purchase_fee").count() == 1
-
-
-def at_once(count, ask):
-    start, answers = threading.Barrier(count), []
-
-    def run(i):
-        try:
-            start.wait()
-            answers.append(ask(i))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=[i]) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
 
 
 # Test applications ----------------------------------------------------------------------------

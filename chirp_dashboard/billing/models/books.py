@@ -77,18 +77,22 @@ class Standing(models.Model):
 
     @classmethod
     def lock(cls, organization):
-        """Lock the organization's row and its standing, and read both, until the transaction ends."""
+        """Lock the organization's row and its standing, and read both, until the transaction ends.
+
+        Rows are locked in the order of FROM: the organization first, as everybody does who locks only it.
+        """
         statement = f"""
             SELECT {columns_of(cls, "standing")}, {columns_of(Organization, "payer")}
-            FROM billing_standing standing
-            JOIN organizations_organization payer ON payer.id = standing.organization_id
-            WHERE standing.organization_id = %(organization)s::bigint
+            FROM organizations_organization payer
+            JOIN billing_standing standing ON standing.organization_id = payer.id
+            WHERE payer.id = %(organization)s::bigint
             FOR NO KEY UPDATE
         """  # noqa: S608 - the column names are our own
         locked = fetch([cls, Organization], statement, {"organization": organization.pk})
         if not locked:  # the organization's first money
             organization.lock()
-            return cls.objects.get_or_create(organization=organization)[0]
+            cls.objects.get_or_create(organization=organization)
+            return cls.lock(organization)
         standing, standing.organization = locked[0]
         return standing
 

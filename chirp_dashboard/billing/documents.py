@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.conf import settings
-from django.db.models import F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Value
+from django.db.models.lookups import Exact
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.text import slugify
@@ -29,8 +30,13 @@ LINES_AT_MOST = 10_000
 
 def find(organization, public_id):
     """The `Document` of the organization's invoice, or 404; with all it hangs together with, in one query."""
+    receipts = Invoice.objects.filter(order=OuterRef("order"), kind=Invoice.Kind.RECEIPT)
+    is_beside_a_receipt = Q(Exact(OuterRef("kind"), Value(Invoice.Kind.ORDER)), Exists(receipts))
     payments = Payment.objects.filter(
-        Q(invoice=OuterRef("pk")) | Q(order__isnull=False, order=OuterRef("order")), captured__gt=0
+        Q(invoice=OuterRef("pk"))
+        # What an order's own payment collected, its receipt says; an invoice beside that is of the rest.
+        | Q(order__isnull=False, order=OuterRef("order")) & ~is_beside_a_receipt,
+        captured__gt=0,
     )
     invoices = organization.invoices.select_related("order", "corrects").annotate(
         corrected_by=rows_of(

@@ -20,6 +20,7 @@ from chirp_dashboard.organizations.templatetags.ui import money
 from .gateways.listing import NoAnswer
 from .models import Customer, Payment, Reconciliation, Refund, Standing
 from .models.customers import GatewaySilent
+from .models.payments import WINDOW
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,6 @@ DAYS = timedelta(days=35)
 GRACE = timedelta(minutes=15)
 """What is younger than this is still on its way between the two sides."""
 
-WINDOW = timedelta(days=7)
-"""How long an authorisation of a card holds."""
 
 # What a difference is; the first ones are safe to repair.
 BEHIND = "Known there, not yet here"

@@ -1,6 +1,7 @@
 """Payments: one attempt to collect one order or invoice through a gateway."""
 
 import logging
+from datetime import timedelta
 
 import pgtrigger
 from django.db import models, transaction
@@ -24,13 +25,20 @@ from .transfers import Transferred, Transfers
 
 logger = logging.getLogger(__name__)
 
+WINDOW = timedelta(days=7)
+"""How long an authorisation of a card holds."""
+ONE_DAY = timedelta(days=1)
+
 
 class PaymentMoved(Moved):
     """The payment is not in the state it was read in, or its state does not lead there."""
 
 
 class PaymentQuerySet(Collectable, Transfers, models.QuerySet):
-    pass
+    def ending(self, *, at):
+        """Authorised ones that hold for less than a day."""
+        ending = Q(created_at__gt=at - WINDOW, created_at__lte=at - WINDOW + ONE_DAY)
+        return self.filter(ending, state=Payment.State.AUTHORISED)
 
 
 class Payment(Transferred, Collects, models.Model):
@@ -146,6 +154,15 @@ class Payment(Transferred, Collects, models.Model):
 
     def __str__(self):
         return self.public_id
+
+    @property
+    def collect_by(self):
+        """A day before an authorisation that was asked for with this payment ends."""
+        return self.created_at + WINDOW - ONE_DAY
+
+    def is_ending(self, *, at):
+        """Is it authorised, and has to be collected now because that ends within a day, or has ended?"""
+        return self.state == self.State.AUTHORISED and self.collect_by <= at
 
     @property
     def left(self):

@@ -136,7 +136,10 @@ class Advances:
         return True
 
     def _wait(self, *, at, silent):
-        """Look again later: soon while the other side answers, ever later while it is silent."""
+        """Look again later: soon while the other side answers, ever later while it is silent.
+
+        But not past the moment at which what is authorised has to be collected.
+        """
         if silent and self.attempts >= len(SILENCE):
             with transaction.atomic():
                 self._move(self.State.STUCK, at=at, reason="No answer. An operator looks into it.")
@@ -147,10 +150,16 @@ class Advances:
         with transaction.atomic():
             self._keep_turn()
             rest = SILENCE[self.attempts] if silent else pause(at - self.placed_at)
-            self.next_look_at = at + rest
+            self.next_look_at = self._before_the_end(at + rest, at=at)
             self.attempts += silent
             self.save(update_fields=["attempts", "next_look_at"])
         return False
+
+    def _before_the_end(self, moment, *, at):
+        payment = self.payments.filter(state=Payment.State.AUTHORISED).order_by("-id").first()
+        if payment is None or payment.collect_by <= at:
+            return moment
+        return min(moment, payment.collect_by)
 
     # placed → authorised: the gateway
 
@@ -240,6 +249,8 @@ class Advances:
     # ordered → settled
 
     def _finish_lines(self, *, at):
+        if not self._collect_before_the_end(at=at):
+            return self._wait(at=at, silent=True)
         live = [line for line in self.lines.all() if line.is_live]
         answers = [self._ask_about(line, at=at) for line in live]
         if any(line.is_live for line in live):
@@ -278,10 +289,25 @@ class Advances:
         line.save(update_fields=["state", "reason"])
         carrier_named(line.carrier).let_go([line])
 
+    def _collect_before_the_end(self, *, at):
+        """Collect what is delivered while the authorisation holds; False while the gateway is silent.
+
+        Comes before the carriers are asked: what is collected is what was delivered when it was first
+        tried, however often. Lines that are delivered later are authorised anew, by the invoice that
+        asks for them.
+        """
+        payment = self.payments.order_by("-id").first()
+        if payment is None or not payment.is_ending(at=at):
+            return True
+        return self._collect(payment, self._due(), at=at)
+
+    def _due(self):
+        """What its delivered lines come to."""
+        return self.with_tax(sum(line.due for line in self.lines.all() if line.is_delivered))
+
     def _settle(self, *, at):
         """Collect what was delivered, free the rest, and close the order."""
-        lines = list(self.lines.all())
-        delivered = self.with_tax(sum(line.due for line in lines if line.is_delivered))
+        lines, delivered = list(self.lines.all()), self._due()
         payment = self.payments.order_by("-id").first()
         if payment and not self._collect(payment, delivered, at=at):
             return self._wait(at=at, silent=True)
@@ -290,6 +316,8 @@ class Advances:
             standing = Standing.lock(self.organization)
             self._keep_turn()
             self._release_reserve(standing, delivered=delivered)
+            if payment:
+                Invoice.objects.issue_for_order(self, at=at)  # of what came after it was collected
             if states == {True}:
                 return self._move(self.State.COMPLETED, at=at)
             if states == {False}:
@@ -300,7 +328,7 @@ class Advances:
         """Capture `delivered`, or let go of all of it; True once the gateway has confirmed one of both.
 
         What was delivered and cannot be collected this way (too small a sum, an authorisation that
-        lapsed) is asked for by an invoice of its own.
+        lapsed) is asked for by an invoice of its own, which the gateway collects like any other.
         """
         if payment.state != Payment.State.AUTHORISED:
             return True

@@ -8,7 +8,7 @@ one transaction that also made the claim.
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from chirp_dashboard.billing.gateways import gateway_for
 from chirp_dashboard.billing.models import Payment, Standing
@@ -189,11 +189,16 @@ class OrderQuerySet(models.QuerySet):
         """
 
         def advance(order):
-            order.advance(at=at)
+            order.wake(at=at) if order.state == Order.State.STUCK else order.advance(at=at)
             return 1
 
         due = self.open().filter(next_look_at__lte=at).order_by("next_look_at")[:limit]
-        return for_each(due, advance, failure="could not be advanced")
+        return for_each([*self._ending(at=at), *due], advance, failure="could not be advanced")
+
+    def _ending(self, *, at):
+        """Stuck ones whose authorisation is about to end: they are tried once more while it holds."""
+        ending = Payment.objects.ending(at=at).filter(order=OuterRef("pk"))
+        return self.filter(Exists(ending), state=Order.State.STUCK)
 
 
 class Order(Advances, models.Model):
@@ -356,6 +361,7 @@ class Order(Advances, models.Model):
                 reference=f"{self.public_id}-1",
                 amount=self.total,
                 currency=self.currency,
+                created_at=at,
             )
 
     def note(self, before, *, at, by=None):

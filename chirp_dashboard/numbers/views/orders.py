@@ -6,6 +6,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from django_htmx.http import trigger_client_event
 
+from chirp_dashboard.billing.models import Invoice
 from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.numbers.models import Order, OrderLine
 from chirp_dashboard.numbers.search import nearest
@@ -34,16 +35,20 @@ def order(request, org, order):
     kept = [line for line in lines if line.is_delivered and not line.is_refunded]
     net = sum(line.due for line in kept)
     due = order.with_tax(net)
+    payment = order.own_payment()
+    documents = list(order.receipts.all()) if payment else []
     context = {
         "order": order,
         "lines": lines,
-        "payment": order.own_payment(),
+        "payment": payment,
         "delivered": kept,
         "came_to": what_it_came_to(order, lines, kept),
         "lost": lost_lines(request, lines),
         "payable_on": next_billing_date(request.organization.billing_day, after=order.placed_on),
         "due": due,
         "tax": due - net,
+        "documents": documents,
+        "invoiced": invoiced_beside_a_receipt(documents),
         "here": request.path,
     }
     template = "_order" if request.htmx else "order"
@@ -58,6 +63,14 @@ def what_it_came_to(order, lines, kept):
     if not any(line.is_refunded for line in lines):
         return order.state
     return Order.State.PARTLY_COMPLETED if kept else "refunded"
+
+
+def invoiced_beside_a_receipt(documents):
+    """What was delivered after the order's own payment had been collected, tax included."""
+    sums = {}
+    for document in documents:
+        sums[document.kind] = sums.get(document.kind, 0) + document.total
+    return sums.get(Invoice.Kind.ORDER, 0) if Invoice.Kind.RECEIPT in sums else 0
 
 
 def outcome(order, lines):

@@ -58,10 +58,25 @@ def test_number_that_is_there_already_is_said_and_another_is_added(visit, owner,
     expect(dialog.get_by_role("alert")).to_contain_text("one of your test numbers already")
     expect(page.locator("main tbody tr")).to_have_count(1)
     assert violations(page) == []
+    expect(dialog.get_by_role("link", name="Open it")).to_be_visible()
     dialog.get_by_label("Short code").check()
     dialog.get_by_role("button", name="Add test number").click()
     expect(dialog).not_to_be_visible()
     expect(page.locator("main tbody tr")).to_have_count(2)
+
+
+def test_number_that_is_there_already_opens_as_a_page(visit, owner, sandbox):
+    PhoneNumber.objects.add_test(
+        sandbox, "+15005550100", number_type="local", by=owner, at=sandbox.created_at
+    )
+    page = visit(owner, path=APP)
+    page.get_by_role("link", name="Add test number").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Number").fill("+15005550100")
+    dialog.get_by_role("button", name="Add test number").click()
+    dialog.get_by_role("link", name="Open it").click()
+    page.wait_for_url(f"**/o/northwind/numbers/{PhoneNumber.objects.get().public_id}/")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("(500) 555-0100")
 
 
 def test_test_number_is_added_and_released_without_javascript(visit, owner, sandbox):

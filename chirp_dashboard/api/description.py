@@ -3,6 +3,8 @@
 from django.conf import settings
 
 from .errors import body_of
+from .illustrating import SCHEMAS, illustrate
+from .schemas import Error
 from .tags import VERSIONS
 
 JSON = "application/json"
@@ -45,6 +47,30 @@ NOT_SETTLED = {
     "Location": "The address of the order.",
     "Retry-After": "In how many seconds to look again.",
 }
+OF_ERRORS = {
+    401: {"WWW-Authenticate": "Bearer."},
+    405: {"Allow": "The methods the address takes."},
+    429: LIMITS | {"Retry-After": "In how many seconds to come again."},
+}
+ETAG = {"description": "The version, for If-Match.", "schema": {"type": "string"}}
+TAGGED = {
+    "getApp", "renameApp", "getNumber", "setApps", "cancelRelease", "undoRelease", "getWebhook",
+    "changeWebhook", "getWebhookOfApp", "changeWebhookOfApp",
+}  # fmt: skip
+"""The operations that answer with the version of what they show."""
+NEEDED = {"AppKey": "an app key", "AdminKey": "an admin key"}
+TAGS = {
+    "Phone numbers": "What the organization has: to which apps a number belongs, and giving it back.",
+    "Purchasing": "Numbers for sale, quotes, orders.",
+    "Apps": "The applications of the organization.",
+    "Keys": "Keys of applications and of the organization. A key is shown once.",
+    "Webhooks": "Where an application hears of its numbers.",
+    "Billing": "What was charged, by day and by application. In snake_case, unlike the rest.",
+}
+KEYS = {
+    "AppKey": "A key of one application: `sk_live_app_…` or `sk_test_app_…`.",
+    "AdminKey": "A key of the whole organization: `sk_admin_…`.",
+}
 ABOUT = """Everything the dashboard does, for programs.
 
 **Keys.** `Authorization: Bearer <key>`. An app key (`sk_live_app_…`, `sk_test_app_…`) works for one
@@ -75,14 +101,28 @@ def describe(api):
     document["openapi"] = "3.1.0"
     document["info"]["description"] = ABOUT
     document["servers"] = [{"url": settings.BASE_URL or "/"}]
+    document["tags"] = [{"name": name, "description": words} for name, words in TAGS.items()]
+    document["components"]["schemas"] |= schemas_of(Error)
+    for name, words in KEYS.items():
+        document["components"]["securitySchemes"][name]["description"] = words
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             complete(operation, method, path)
+    illustrate(document)
     return document
+
+
+def schemas_of(model):
+    """`model` and what it is made of, which no operation names as its answer."""
+    described = model.model_json_schema(ref_template=f"{SCHEMAS}{{model}}")
+    return described.pop("$defs") | {model.__name__: described}
 
 
 def complete(operation, method, path):
     """Add to `operation` what the door does to every request."""
+    (scheme,) = operation["security"][0]
+    said = operation.get("description", "")
+    operation["description"] = f"{said}\n\nWith {NEEDED[scheme]}.".strip()
     parameters = operation.setdefault("parameters", [])
     if method == "post":
         parameters.append(IDEMPOTENCY_KEY)
@@ -93,13 +133,15 @@ def complete(operation, method, path):
             name: {"description": words, "schema": {"type": "string"}}
             for name, words in (LIMITS | (NOT_SETTLED if f"{status}" == "202" else {})).items()
         }
+    if operation["operationId"] in TAGGED:
+        operation["responses"][200]["headers"]["ETag"] = ETAG
     for status in statuses(operation, method, path):
         operation["responses"].setdefault(f"{status}", error(status))
 
 
 def statuses(operation, method, path):
     yield from EVERYWHERE
-    if "{" in path or method != "get" or path.endswith("/app-keys"):
+    if "{" in path or method != "get" or path.endswith(("/app-keys", "/summary")):
         yield 404
     if method != "get":
         yield 409
@@ -116,6 +158,10 @@ def statuses(operation, method, path):
 def error(status):
     return {
         "description": ERRORS[status],
+        "headers": {
+            name: {"description": words, "schema": {"type": "string"}}
+            for name, words in OF_ERRORS.get(status, {}).items()
+        },
         "content": {
             JSON: {"schema": {"$ref": "#/components/schemas/Error"}, "example": body_of(status)}
         },

@@ -30,6 +30,24 @@ CODES = {
 }
 
 
+WORDS = {
+    "missing": "This is missing.",
+    "string_type": "Write a text.",
+    "string_too_short": "Write at least {min_length} characters.",
+    "string_too_long": "Write at most {max_length} characters.",
+    "too_short": "Give at least {min_length}.",
+    "too_long": "Give at most {max_length}.",
+    "list_type": "Write a list.",
+    "dict_type": "Write an object.",
+    "model_attributes_type": "Write an object.",
+    "model_type": "Write an object.",
+    "literal_error": "Use {expected}.",
+    "greater_than_equal": "Use {ge} or more.",
+    "less_than_equal": "Use {le} or less.",
+}
+"""What is wrong with a value, fit for an end user, by what pydantic calls it."""
+
+
 class ApiError(Exception):
     """An answer other than success: raised anywhere in an operation."""
 
@@ -70,6 +88,24 @@ def answer_to(error):
     return answer(
         error.status, str(error), code=error.code, param=error.param, headers=error.headers
     )
+
+
+def words_of(problem):
+    """What pydantic found, in a sentence."""
+    facts = problem.get("ctx", {})
+    if problem["type"] == "string_too_short" and facts["min_length"] == 1:
+        return "This is empty."
+    if words := WORDS.get(problem["type"]):
+        return words.format(**facts).replace("'", "")
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{said[:1].upper()}{said[1:]}.".replace("..", ".")
+
+
+def answer_to_input(problem):
+    """The error of a field, which pydantic found."""
+    place = place_of(problem["loc"])
+    is_number = place.rpartition(".")[2] == "phoneNumber" and problem["type"] != "missing"
+    return answer(400, words_of(problem), code="invalid_phone_number" * is_number, param=place)
 
 
 def place_of(location):

@@ -125,7 +125,7 @@ class NumberOfAppList(Camel):
 
 class AssignedNumber(NumberOfApp):
     number_type: str = Field(examples=["local"])
-    location: str = Field(examples=["San Francisco, CA"])
+    location: str = Field(examples=["New York, NY"])
     features: list[str] = Field(examples=[["SMS", "MMS", "Voice"]])
 
 
@@ -133,7 +133,7 @@ class Number(Camel):
     phone_number_id: str
     number: str = Field(examples=["+12125550142"])
     number_type: str = Field(examples=["local"])
-    location: str = Field(examples=["San Francisco, CA"])
+    location: str = Field(examples=["New York, NY"])
     features: list[str]
     label: str
     status: str = Field(description="active, suspended, releasing or released")

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from pydantic.alias_generators import to_camel
 
 from chirp_dashboard.billing.models.books import CreditLimitReached, PurchasesStopped
 from chirp_dashboard.numbers.models.orders import CardNeeded, IdempotencyConflict
@@ -19,10 +20,17 @@ from chirp_dashboard.organizations.refusals import Refused
 
 from .description import describe
 from .door import door
-from .errors import MESSAGES, ApiError, answer, answer_to, place_of
+from .errors import MESSAGES, ApiError, answer, answer_to, answer_to_input
 from .routers import applications, billing, numbers, purchasing, webhooks
 
-api = NinjaAPI(
+
+class V1(NinjaAPI):
+    def get_openapi_operation_id(self, operation):
+        """The verb of the code, as a generated client will call it: `createApp`."""
+        return to_camel(operation.view_func.__name__)
+
+
+api = V1(
     title="Phone numbers",
     version="1",
     description="Everything the dashboard does, for programs.",
@@ -50,11 +58,7 @@ def on_wrong_key(request, error):
 
 @api.exception_handler(ValidationError)
 def on_bad_input(request, error):
-    first = error.errors[0]
-    message = first["msg"].removeprefix("Value error, ")
-    return answer(
-        400, f"{message[:1].upper()}{message[1:]}.".replace("..", "."), param=place_of(first["loc"])
-    )
+    return answer_to_input(error.errors[0])
 
 
 @api.exception_handler(HttpError)

@@ -31,7 +31,7 @@ def test_seed_document_removes_with_an_app_key(app_call, number, storefront, own
     assert (answer.status_code, set(answer.json())) == (200, {"message"})
     assert not number.assignments.open().exists()
     again = app_call("DELETE", f"/phone-numbers/{number.public_id}")
-    assert again.status_code == 404
+    assert again.status_code == 400
     assert again.json()["error"]["code"] == "phone_number_not_assigned"
 
 

@@ -35,6 +35,7 @@ from chirp_dashboard.api.views import (
     view_of,
 )
 from chirp_dashboard.numbers.models import Assignment, Totals
+from chirp_dashboard.numbers.models.assigning import NotAssigned
 from chirp_dashboard.numbers.models.releasing import NOW, PERIOD_END
 from chirp_dashboard.numbers.timeline import sentence
 from chirp_dashboard.organizations.models import Activity, Application
@@ -172,12 +173,12 @@ def assign(request, number, application):
 
 def remove(request, application, phoneNumberId):
     number = number_for(request, application, phoneNumberId)
-    if not number.assignments.open().filter(application=application).exists():
+    try:
+        number.remove(application, by=request.key.actor, at=timezone.now())
+    except NotAssigned as refusal:
         raise ApiError(
-            404, f"{number} is not assigned to {application}.", code="phone_number_not_assigned",
-            param="phoneNumberId",
-        )  # fmt: skip
-    number.remove(application, by=request.key.actor, at=timezone.now())
+            400, str(refusal), code="phone_number_not_assigned", param="phoneNumberId"
+        ) from None
     return {"message": f"{number} was removed from {application}. Your organization keeps it."}
 
 

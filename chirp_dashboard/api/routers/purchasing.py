@@ -311,7 +311,7 @@ def list_orders(request, page: Query[paging.PageQuery]):
 def get_order(request, orderId: str):
     if order := orders_of(request).filter(public_id=orderId).first():
         return order_view(order)
-    raise ApiError(404, "There is no such order.", param="id")
+    raise ApiError(404, "There is no such order.", param="orderId")
 
 
 @router.post(

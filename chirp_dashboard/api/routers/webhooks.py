@@ -102,7 +102,7 @@ def find(application, webhookId):
     found = application.webhooks.select_related("application__organization")
     if webhook := found.filter(public_id=webhookId).first():
         return webhook
-    raise ApiError(404, "There is no such webhook.", param="id")
+    raise ApiError(404, "There is no such webhook.", param="webhookId")
 
 
 @transaction.atomic
@@ -132,27 +132,27 @@ def remove(request, webhook):
 
 
 @own.post("/webhooks", response={201: NewWebhook}, summary="Create a webhook of the app")
-def create_own(request, payload: WebhookIn):
+def create_webhook(request, payload: WebhookIn):
     return create(request, request.key.application, payload)
 
 
 @own.get("/webhooks", response=WebhookList, summary="List webhooks of the app")
-def list_own(request):
+def list_webhooks(request):
     return show_all(request.key.application)
 
 
 @own.get("/webhooks/{webhookId}", response=Webhook, summary="Get a webhook of the app")
-def get_own(request, webhookId: str):
+def get_webhook(request, webhookId: str):
     return tagged(webhook_view(find(request.key.application, webhookId)), Webhook)
 
 
 @own.put("/webhooks/{webhookId}", response=Webhook, summary="Change a webhook of the app")
-def change_own(request, webhookId: str, payload: WebhookChange):
+def change_webhook(request, webhookId: str, payload: WebhookChange):
     return change(request, find(request.key.application, webhookId), payload)
 
 
 @own.delete("/webhooks/{webhookId}", response=Message, summary="Remove a webhook of the app")
-def remove_own(request, webhookId: str):
+def remove_webhook(request, webhookId: str):
     return remove(request, find(request.key.application, webhookId))
 
 
@@ -162,25 +162,25 @@ OF_APP = "/apps/{appId}/webhooks"
 
 
 @named.post(OF_APP, response={201: NewWebhook}, summary="Create a webhook of an app")
-def create_named(request, appId: str, payload: WebhookIn):
+def create_webhook_of_app(request, appId: str, payload: WebhookIn):
     return create(request, find_app(request, appId), payload)
 
 
 @named.get(OF_APP, response=WebhookList, summary="List webhooks of an app")
-def list_named(request, appId: str):
+def list_webhooks_of_app(request, appId: str):
     return show_all(find_app(request, appId))
 
 
 @named.get(OF_APP + "/{webhookId}", response=Webhook, summary="Get a webhook of an app")
-def get_named(request, appId: str, webhookId: str):
+def get_webhook_of_app(request, appId: str, webhookId: str):
     return tagged(webhook_view(find(find_app(request, appId), webhookId)), Webhook)
 
 
 @named.put(OF_APP + "/{webhookId}", response=Webhook, summary="Change a webhook of an app")
-def change_named(request, appId: str, webhookId: str, payload: WebhookChange):
+def change_webhook_of_app(request, appId: str, webhookId: str, payload: WebhookChange):
     return change(request, find(find_app(request, appId), webhookId), payload)
 
 
 @named.delete(OF_APP + "/{webhookId}", response=Message, summary="Remove a webhook of an app")
-def remove_named(request, appId: str, webhookId: str):
+def remove_webhook_of_app(request, appId: str, webhookId: str):
     return remove(request, find(find_app(request, appId), webhookId))

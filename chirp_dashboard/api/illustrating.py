@@ -1,0 +1,89 @@
+"""Examples and meanings for the OpenAPI document, put together from its schemas and the glossary."""
+
+import json
+
+from .glossary import ANSWERS, GLOSSARY
+
+JSON = "application/json"
+SCHEMAS = "#/components/schemas/"
+
+
+def illustrate(document):
+    """Say of every field and parameter what it means, and of every body what one looks like."""
+    schemas = document["components"]["schemas"]
+    leave_out_unused(document)
+    for name, schema in schemas.items():
+        for field, facts in schema.get("properties", {}).items():
+            explain(facts, name, field)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation["parameters"]:
+                explain_parameter(parameter, operation["operationId"])
+            show(operation, schemas)
+
+
+def meaning_of(owner, field):
+    return GLOSSARY.get(f"{owner}.{field}") or GLOSSARY.get(field) or ("", None)
+
+
+def explain(facts, owner, field):
+    meaning, example = meaning_of(owner, field)
+    facts.pop("title", None)
+    facts.setdefault("description", meaning)
+    if "$ref" not in facts and not is_list_of_objects(facts):
+        facts.setdefault("examples", [example])
+
+
+def is_list_of_objects(facts):
+    return "$ref" in facts.get("items", {})
+
+
+def explain_parameter(parameter, operation):
+    schema = parameter["schema"]
+    meaning, example = meaning_of(operation, parameter["name"])
+    schema.pop("title", None)
+    parameter.setdefault("description", schema.pop("description", meaning) or meaning)
+    if example is not None:
+        schema.setdefault("examples", [example])
+
+
+def show(operation, schemas):
+    """Give every body of `operation` that is described by a schema an example of it."""
+    bodies = [("", operation.get("requestBody", {})), *operation["responses"].items()]
+    for status, body in bodies:
+        content = body.get("content", {}).get(JSON, {})
+        if content and "example" not in content:
+            example = example_of(content["schema"], schemas)
+            changes = ANSWERS.get((operation["operationId"], f"{status}"), {})
+            content["example"] = merged(example, changes)
+
+
+def example_of(facts, schemas):
+    """What `facts` describe, from the examples of its fields."""
+    if "examples" in facts:
+        return facts["examples"][0]
+    if "$ref" in facts:
+        schema = schemas[facts["$ref"].removeprefix(SCHEMAS)]
+        return {field: example_of(each, schemas) for field, each in schema["properties"].items()}
+    return [example_of(facts["items"], schemas)]
+
+
+def merged(example, changes):
+    """`example` with `changes`; those of a list are made to each of its objects."""
+    if not isinstance(changes, dict):
+        return changes
+    result = dict(example)
+    for field, change in changes.items():
+        if isinstance(change, list):
+            result[field] = [merged(each, change[0]) for each in example[field]]
+        else:
+            result[field] = merged(example[field], change)
+    return result
+
+
+def leave_out_unused(document):
+    """Drop the schemas that only parameters were made from; they stand in the parameters."""
+    schemas = document["components"]["schemas"]
+    while unused := [name for name in schemas if f'"{SCHEMAS}{name}"' not in json.dumps(document)]:
+        for name in unused:
+            del schemas[name]

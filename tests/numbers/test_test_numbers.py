@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 import time_machine
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from chirp_dashboard.billing.models import Charge, Rental
@@ -26,11 +26,18 @@ from chirp_dashboard.numbers.models.testing import (
     made_up,
     problem_of,
 )
-from chirp_dashboard.organizations.models import Activity, Delivery, WebhookEvent
+from chirp_dashboard.organizations.models import (
+    Activity,
+    Application,
+    Delivery,
+    Organization,
+    WebhookEvent,
+)
 
 from ..conftest import signed_in
 from .conftest import NOON
 from .owned import own
+from .test_at_once import Meanwhile, the
 from .test_suspend import suspend
 
 HOME = "/o/northwind/"
@@ -339,6 +346,34 @@ def test_sent_many_times_at_once_it_is_one_number(owner, sandbox):
     assert Assignment.objects.open().count() == 1
     assert Activity.objects.filter(verb="purchased").count() == 1
     assert balanced()
+
+
+def second_of_two(sandbox, owner):
+    """What became of adding a number while another process is about to have added it."""
+
+    def once():
+        PhoneNumber.objects.add_test(the(sandbox), FIRST, number_type="local", by=owner, at=NOON)
+
+    with transaction.atomic():
+        once()
+        second = Meanwhile(once)
+        assert second.waits()
+    second.thread.join()
+    return second.failure
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_second_waits_for_the_first_and_is_told(sandbox, owner):
+    assert isinstance(second_of_two(sandbox, owner), TestNumberGone)
+    assert PhoneNumber.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_the_locks_only_the_database_refuses_it(sandbox, owner, monkeypatch):
+    for model in (Organization, Application):
+        monkeypatch.setattr(model, "lock", lambda row: None)
+    assert isinstance(second_of_two(sandbox, owner), IntegrityError)
+    assert PhoneNumber.objects.count() == 1
 
 
 def test_made_up_numbers_are_numbers_and_none_that_refuses():

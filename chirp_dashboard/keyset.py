@@ -15,6 +15,8 @@ from typing import Any
 from django.db.models import BooleanField, Expression, F, Func, Value
 from django.db.models.lookups import GreaterThan, LessThan
 
+from chirp_dashboard.postgres.prepared import Given, fetch_dicts
+
 LONGEST_TOKEN = 600
 
 
@@ -98,22 +100,54 @@ def read_page(rows, keys, *, descending, after, before, size):
 
     `rows` is a queryset of dicts; each comes back with its key as `key_0`, `key_1` …
     """
-    names = [f"key_{index}" for index in range(len(keys))]
+
+    def fetch(here, *, downwards):
+        place = [Value(value) for value in here or ()]
+        return list(_ordered(rows, keys, place, downwards=downwards)[: size + 1])
+
+    return _page(fetch, keys, descending=descending, after=after, before=before, size=size)
+
+
+def read_prepared_page(shape, rows, keys, *, descending, after, before, size, **values):
+    """As `read_page`, of what `rows()` builds of each `Given` in `values`; see `fetch_dicts` for `shape`."""
+
+    def fetch(here, *, downwards):
+        place = {f"place_{index}": value for index, value in enumerate(here or ())}
+
+        def build():
+            givens = [Given(name) for name in place]
+            return _ordered(rows(), keys, givens, downwards=downwards)[: size + 1]
+
+        whole = (*shape, downwards, len(place), size)
+        return fetch_dicts(whole, build, **values, **place)
+
+    return _page(fetch, keys, descending=descending, after=after, before=before, size=size)
+
+
+def _names(keys):
+    return [f"key_{index}" for index in range(len(keys))]
+
+
+def _ordered(rows, keys, place, *, downwards):
+    """`rows` in order, from behind `place` on (expressions of the key's values, or none)."""
+    names = _names(keys)
     rows = rows.annotate(**{name: key.expression for name, key in zip(names, keys, strict=True)})
+    if place:
+        compare = LessThan if downwards else GreaterThan
+        rows = rows.filter(compare(RowOf(*map(F, names)), RowOf(*place)))
+    return rows.order_by(*(f"-{name}" if downwards else name for name in names))
+
+
+def _page(fetch, keys, *, descending, after, before, size):
     here = decode(after, keys)
     backwards = here is None and (here := decode(before, keys)) is not None
-    downwards = descending != backwards
-    if here is not None:
-        compare = LessThan if downwards else GreaterThan
-        rows = rows.filter(compare(RowOf(*map(F, names)), RowOf(*map(Value, here))))
-    rows = rows.order_by(*(f"-{name}" if downwards else name for name in names))
-    found = list(rows[: size + 1])
+    found = fetch(here, downwards=descending != backwards)
     more, found = len(found) > size, found[:size]
     if backwards:
         found.reverse()
 
     def token(row):
-        return encode([row[name] for name in names])
+        return encode([row[name] for name in _names(keys)])
 
     has_newer = more if backwards else here is not None
     has_older = backwards or more

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from urllib.parse import urlencode
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import F, IntegerField, Q, Subquery
+from django.db.models import BigIntegerField, F, IntegerField, Q, Subquery
 from django.db.models.functions import JSONObject, Lower
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -21,6 +21,7 @@ from chirp_dashboard.billing.models import NumberType
 from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.keyset import Key
 from chirp_dashboard.organizations.models import Application, Organization
+from chirp_dashboard.postgres.prepared import Given, fetch_dicts
 
 from .area_codes import regions
 from .drawing import Drawing, short_day, with_facts
@@ -222,6 +223,48 @@ def numbers_text(count, *, up_to=None):
 
 # The list -------------------------------------------------------------------------------------
 
+ORGANIZATION = Given("organization", output_field=BigIntegerField())
+
+
+def whole_list():
+    """All live numbers of any organization: the page most asked for, so it is compiled only once."""
+    return with_facts(PhoneNumber.objects.filter(LIVE, organization=ORGANIZATION))
+
+
+def above_whole_list():
+    return above_list(ORGANIZATION, tab_counts(ORGANIZATION))
+
+
+def above_list(organization, counts):
+    """What stands above the list of the organization with this key, and `counts`."""
+    applications = Application.objects.open().filter(organization=organization)
+    return Organization.objects.filter(pk=organization).values(
+        **counts,
+        numbers=F("totals__numbers"),
+        monthly=F("totals__monthly"),
+        tests=Counted(PhoneNumber.objects.tests_of(organization)),
+        open_applications=ArraySubquery(
+            applications.order_by("name", "id").values(
+                data=JSONObject(
+                    id="id",
+                    name="name",
+                    slug="slug",
+                    kind="kind",
+                    paused_at="billing_paused_at",
+                )
+            )
+        ),
+    )
+
+
+def tab_counts(organization):
+    owned = PhoneNumber.objects.filter(organization=organization)
+    return {
+        f"tab_{name}": Counted(owned.filter(condition))
+        for name, (_, condition) in TABS.items()
+        if name
+    }
+
 
 @dataclass(frozen=True)
 class NumberList:
@@ -236,36 +279,14 @@ class NumberList:
     @cached_property
     def counts(self):
         """All that stands above the table, in one query: totals, tabs, matches, applications."""
-        applications = Application.objects.open().filter(organization=self.organization)
-        return (
-            Organization.objects.filter(pk=self.organization.pk)
-            .values(
-                **self._part_counts(),
-                numbers=F("totals__numbers"),
-                monthly=F("totals__monthly"),
-                tests=Counted(PhoneNumber.objects.tests_of(self.organization)),
-                open_applications=ArraySubquery(
-                    applications.order_by("name", "id").values(
-                        data=JSONObject(
-                            id="id",
-                            name="name",
-                            slug="slug",
-                            kind="kind",
-                            paused_at="billing_paused_at",
-                        )
-                    )
-                ),
-            )
-            .get()
-        )
+        key = self.organization.pk
+        if self.slug or self.wanted.narrowing:
+            return above_list(key, self._part_counts()).get()
+        (counts,) = fetch_dicts((NumberList, "above"), above_whole_list, organization=key)
+        return counts
 
     def _part_counts(self):
-        owned = PhoneNumber.objects.filter(organization=self.organization)
-        if self.slug:
-            counts = {"assigned": self._count(Wanted())}
-        else:
-            conditions = {name: condition for name, (_, condition) in TABS.items() if name}
-            counts = {f"tab_{name}": Counted(owned.filter(conditions[name])) for name in conditions}
+        counts = {"assigned": self._count(Wanted())} if self.slug else tab_counts(self.organization)
         if self.wanted.narrowing:
             counts["matches"] = self._count(self.wanted)
         return counts
@@ -340,14 +361,22 @@ class NumberList:
     def page(self):
         if not self.matches:
             return keyset.Page(rows=[], newer="", older="")
-        rows, keys = self._ordered()
-        return keyset.read_page(
-            with_facts(rows),
-            keys,
-            descending=self.order_shown.startswith("-"),
-            after=self.wanted.after,
-            before=self.wanted.before,
-            size=PAGE_SIZE,
+        place = {
+            "descending": self.order_shown.startswith("-"),
+            "after": self.wanted.after,
+            "before": self.wanted.before,
+            "size": PAGE_SIZE,
+        }
+        if self._is_part:
+            rows, keys = self._ordered()
+            return keyset.read_page(with_facts(rows), keys, **place)
+        order = self.wanted.order
+        return keyset.read_prepared_page(
+            (NumberList, order),
+            whole_list,
+            ORDERS[order],
+            **place,
+            organization=self.organization.pk,
         )
 
     @cached_property

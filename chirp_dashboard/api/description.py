@@ -47,6 +47,20 @@ NOT_SETTLED = {
     "Location": "The address of the order.",
     "Retry-After": "In how many seconds to look again.",
 }
+EXAMPLES = {
+    400: {"message": "This is missing.", "param": "name"},
+    402: {
+        "message": "The payment was declined. Nothing was purchased.",
+        "code": "payment_required",
+    },
+    404: {"message": "There is no such application.", "param": "appId"},
+    409: {
+        "message": "+12125550142 is already assigned to Storefront.",
+        "code": "resource_already_exists",
+        "param": "phoneNumberId",
+    },
+    422: {"code": "idempotency_conflict", "param": "Idempotency-Key"},
+}
 OF_ERRORS = {
     401: {"WWW-Authenticate": "Bearer."},
     405: {"Allow": "The methods the address takes."},
@@ -163,6 +177,9 @@ def error(status):
             for name, words in OF_ERRORS.get(status, {}).items()
         },
         "content": {
-            JSON: {"schema": {"$ref": "#/components/schemas/Error"}, "example": body_of(status)}
+            JSON: {
+                "schema": {"$ref": f"{SCHEMAS}Error"},
+                "example": body_of(status, **EXAMPLES.get(status, {})),
+            }
         },
     }

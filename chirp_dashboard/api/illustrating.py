@@ -39,12 +39,27 @@ def is_list_of_objects(facts):
 
 
 def explain_parameter(parameter, operation):
-    schema = parameter["schema"]
+    """Its meaning, with an example in words: one of its own would be filled in when it is tried out."""
+    schema = parameter["schema"] = without_null(parameter["schema"])
     meaning, example = meaning_of(operation, parameter["name"])
+    said = parameter.get("description") or schema.get("description") or meaning
+    parameter.pop("examples", None)
+    (example,) = schema.pop("examples", [example])
     schema.pop("title", None)
-    parameter.setdefault("description", schema.pop("description", meaning) or meaning)
-    if example is not None:
-        schema.setdefault("examples", [example])
+    schema.pop("description", None)
+    if parameter["in"] == "path":
+        parameter["example"] = example
+    elif example is not None and "default" not in schema:
+        said = f"{said} Such as `{example}`."
+    parameter["description"] = said
+
+
+def without_null(schema):
+    """`schema` of what may be left out of an address; null cannot stand there."""
+    if "anyOf" not in schema:
+        return schema
+    given, _ = schema["anyOf"]
+    return {name: facts for name, facts in schema.items() if name != "anyOf"} | given
 
 
 def show(operation, schemas):

@@ -63,8 +63,12 @@ def test_every_example_of_a_field_fits_it(document):
                 assert fits(example, facts, document), (name, field, example)
     for name, operation in operations(document).items():
         for parameter in operation["parameters"]:
-            for example in parameter["schema"].get("examples", []):
-                assert fits(example, parameter["schema"], document), (name, parameter["name"])
+            assert "examples" not in parameter  # a list of them is no OpenAPI
+            assert ("example" in parameter) == (parameter["in"] == "path")
+            said = re.findall(r"Such as `([^`]+)`", parameter["description"])
+            for example in [*said, parameter.get("example", parameter["schema"].get("default"))]:
+                fitting = example is None or fits(example, parameter["schema"], document)
+                assert fitting, (name, parameter)
 
 
 def test_every_body_has_an_example_that_fits(document):

@@ -20,7 +20,7 @@ from chirp_dashboard.api import door
 from chirp_dashboard.api.models import Answer as Given
 from chirp_dashboard.api.models import Window
 from chirp_dashboard.api.routers import numbers as routes
-from chirp_dashboard.billing.models import Charge, Rental
+from chirp_dashboard.billing.models import Charge, Rental, TestAuthorisation
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.numbers.carriers import StockCarrier
 from chirp_dashboard.numbers.models import Assignment, InventoryNumber, Order, PhoneNumber
@@ -297,6 +297,22 @@ def click_often(click):
     assert (other.status, other.body["error"]["code"]) == (422, "idempotency_conflict")
     assert click.rows.objects.count() == before + 1
     return answers, again
+
+
+def test_twenty_clicks_that_are_paid_at_once_are_paid_once(program, organization, stock):
+    """Who comes while the gateway is being asked waits for it, or is told where to look."""
+    organization.gateway = "test"
+    organization.save()
+    body = {"lines": [{"phoneNumber": stock[0].number}], "expectedTotal": 127}
+    ask = partial(program(organization), "POST", "/organization/orders", body, Idempotency_Key="k")
+    answers = at_once([ask] * CLICKS)
+    placed = Order.objects.get()
+    assert (placed.state, TestAuthorisation.objects.get().captured) == ("completed", 127)
+    assert {answer.body["id"] for answer in answers} == {placed.public_id}
+    assert {201} <= {answer.status for answer in answers} <= {201, 202}
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status == 202)
+    assert ask().status == 201
+    assert not check_books(at=NOON)
 
 
 def assert_told_once(answers):

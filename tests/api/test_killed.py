@@ -20,6 +20,7 @@ import pytest
 import time_machine
 from django.conf import settings
 from django.db import connection, transaction
+from django.utils import timezone
 
 from chirp_dashboard.api import door, waiting
 from chirp_dashboard.api.models import Answer as Given
@@ -357,7 +358,7 @@ def test_web_server_killed_in_the_middle_of_three_requests(
     assert TestAuthorisation.objects.get().state == "authorised"
 
     assert repeat(payer_call, prepaid).status_code == 202, "the dead one's turn is not over"
-    Order.objects.filter(state="placed").update(next_look_at=NOON)
+    Order.objects.filter(state="placed").update(next_look_at=timezone.now())
     asked = ((admin_call, shop), (admin_call, billed), (payer_call, prepaid))
     for call, request in asked:
         first, again = repeat(call, request), repeat(call, request)

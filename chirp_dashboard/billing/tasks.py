@@ -9,7 +9,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 
 from .gateways import GATEWAYS
-from .models import BillingRun, Dunning, InboxEvent, Payment, Refund
+from .models import BillingRun, Dunning, InboxEvent, Payment, PriceAnnouncement, Refund
 from .reconciling import reconcile
 
 
@@ -65,6 +65,19 @@ def wake_inbox():
     """Have the inbox worked now; without this the next sweep does it."""
     with contextlib.suppress(AlreadyEnqueued), transaction.atomic():
         work_inbox.defer(timestamp=0)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="announce_prices")
+def announce_prices(timestamp):
+    """Tell every organization that waits for it what an operator asked to be announced."""
+    PriceAnnouncement.objects.work_due(at=timezone.now())
+
+
+def wake_announcements():
+    """Have them worked now; without this the next sweep does it."""
+    with contextlib.suppress(AlreadyEnqueued), transaction.atomic():
+        announce_prices.defer(timestamp=0)
 
 
 @app.periodic(cron="47 4 * * *")

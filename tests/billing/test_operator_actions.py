@@ -24,6 +24,7 @@ from chirp_dashboard.billing.models import (
     InboxEvent,
     Invoice,
     Payment,
+    PriceAnnouncement,
     PriceChange,
     Reconciliation,
     Refund,
@@ -332,6 +333,11 @@ def one_of_each(number):
         applies_from=date(2027, 2, 1), reason="Test", rentals=1, before=100, announced_at=AT,
     )  # fmt: skip
     RentalPrice.objects.create(change=change, rental=rental, amount=1)
+    PriceAnnouncement.objects.create(
+        organization=each, country="US", number_type="local", amount=1, currency="USD",
+        applies_from=date(2027, 2, 1), reason="Test", through=rental.pk, organizations=1, rentals=1,
+        waiting=[each.pk], asked_at=AT,
+    )  # fmt: skip
     CalendarFeed.objects.create(
         organization=each, person=person, secret_hash=f"{number}", created_at=AT
     )
@@ -341,8 +347,8 @@ def one_of_each(number):
 
 LEDGERS = [
     "bookscheck", "calendarfeed", "customer", "dunning", "dunningstep", "inboxevent", "invoice",
-    "payment", "paymentevent", "pricechange", "reconciliation", "refund", "refundevent", "rental",
-    "rentalprice", "mail",
+    "payment", "paymentevent", "priceannouncement", "pricechange", "reconciliation", "refund",
+    "refundevent", "rental", "rentalprice", "mail",
 ]  # fmt: skip
 
 

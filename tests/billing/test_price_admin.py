@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from chirp_dashboard.billing import tasks
 from chirp_dashboard.billing.models import Price, PriceChange, RentalPrice
 from chirp_dashboard.organizations.models import Mail, Organization, User
 
@@ -167,8 +168,11 @@ def see(client, price, today, **answer):
 
 
 def confirm(client, price, seen):
+    """Send the confirmation, and let the worker come."""
     form = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', seen.content.decode())
-    return client.post(f"{HOME}price/", dict(form), follow=True)
+    response = client.post(f"{HOME}price/", dict(form), follow=True)
+    tasks.announce_prices(timestamp=0)
+    return response
 
 
 def test_the_announcement_is_seen_and_then_confirmed(
@@ -183,7 +187,7 @@ def test_the_announcement_is_seen_and_then_confirmed(
     assert "Northwind 2 $2.00 $3.00" in shown
     assert not PriceChange.objects.exists()
     done = confirm(operator_client, listed, seen)
-    assert "Organizations: 2, running rentals: 3, $1.50 each" in text(done)
+    assert "Being announced. Organizations: 2, running rentals: 3, $1.50 each" in text(done)
     changes = PriceChange.objects.order_by("organization__name")
     assert [(c.organization.name, c.rentals, c.before, c.after) for c in changes] == [
         (effect.organization.name, effect.rentals, effect.before, effect.after)
@@ -208,6 +212,30 @@ def test_a_confirmation_sent_twice_announces_once(operator_client, listed, rente
     confirm(operator_client, listed, seen)
     assert "This form was sent already." in text(confirm(operator_client, listed, seen))
     assert PriceChange.objects.count() == 2
+
+
+def test_the_worker_announces_and_the_page_says_how_far_it_is(
+    operator_client, listed, rented, today, monkeypatch
+):
+    monkeypatch.setattr(tasks, "announce_prices", NotYet())
+    confirm(operator_client, listed, see(operator_client, listed, today))
+    assert not PriceChange.objects.exists()
+    shown = text(operator_client.get(f"{HOME}priceannouncement/"))
+    assert "Waits for the worker 0 of 2 0 of 3 none everyone US Local, per month $1.50" in shown
+    monkeypatch.undo()
+    tasks.announce_prices(timestamp=0)
+    shown = text(operator_client.get(f"{HOME}priceannouncement/"))
+    assert "Announced 2 of 2 3 of 3 none everyone" in shown
+
+
+class NotYet:
+    """The worker's task, while the worker has not come."""
+
+    def __call__(self, *, timestamp):
+        assert self.is_queued, "the request wakes the worker"
+
+    def defer(self, *, timestamp):
+        self.is_queued = True
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from django.contrib import admin
 from django.shortcuts import render
 from django.utils import timezone
 
-from chirp_dashboard.billing.models import Price, PriceChange, RentalPrice
+from chirp_dashboard.billing.models import Price, PriceAnnouncement, PriceChange, RentalPrice
 from chirp_dashboard.billing.models.price_changes import NOTICE
 from chirp_dashboard.billing.models.price_effects import PriceEffect
 from chirp_dashboard.billing.models.prices import PriceRefused
 from chirp_dashboard.billing.periods import next_billing_date
+from chirp_dashboard.billing.tasks import wake_announcements
 from chirp_dashboard.organizations.operating import Capped, Kept
 from chirp_dashboard.organizations.templatetags.ui import day, money
 
@@ -19,6 +20,7 @@ from .asking import Asks
 from .columns import sums
 from .forms import AnnounceForm, ReasonForm
 
+NAMED = 3  # organizations in a line
 SAVES = ("_addanother", "_continue", "_save")  # the buttons of the admin's own form
 
 
@@ -149,7 +151,7 @@ class PriceAdmin(Asks, Capped, admin.ModelAdmin):
 
     def _announce(self, request, price, answer):
         through = request.POST.get("through", "")
-        changes = PriceChange.objects.announce(
+        announcement = PriceAnnouncement.objects.ask(
             price.organization,
             **self._facts(price, answer),
             reason=answer["reason"],
@@ -157,11 +159,59 @@ class PriceAdmin(Asks, Capped, admin.ModelAdmin):
             by=request.user,
             at=timezone.now(),
         )
-        rentals = sum(change.rentals for change in changes)
+        wake_announcements()
         return (
-            f"Announced. Organizations: {len(changes)}, running rentals: {rentals}, "
-            f"{money(price.rental, price.currency)} each from {day(answer['applies_from'])}."
+            f"Being announced. Organizations: {announcement.organizations}, running rentals: "
+            f"{announcement.rentals}, {money(price.rental, price.currency)} each from "
+            f"{day(answer['applies_from'])}. Price announcements say how far it is."
         )
+
+
+@admin.register(PriceAnnouncement)
+class PriceAnnouncementAdmin(Kept):
+    """Asked for by an action on the price list; how far the worker is with it."""
+
+    list_display = ("applies_from", "state", "told", "of_rentals", "refused", "for_whom", "shown_kind",
+                    "shown_amount", "asked_at", "asked_by")  # fmt: skip
+    list_filter = (("finished_at", admin.EmptyFieldListFilter), "number_type")
+    list_select_related = ("organization", "asked_by")
+    search_fields = ("organization__name", "organization__slug", "reason", "refusals")
+    exclude = ("waiting",)
+    ordering = ("-id",)
+    shown_amount = sums("amount", description="price")
+
+    @admin.display
+    def state(self, announcement):
+        if announcement.is_finished:
+            return "Announced"
+        return "Being announced" if announcement.done else "Waits for the worker"
+
+    @admin.display(description="organizations")
+    def told(self, announcement):
+        return f"{announcement.done:,} of {announcement.organizations:,}"
+
+    @admin.display(description="rentals")
+    def of_rentals(self, announcement):
+        return f"{announcement.changed:,} of {announcement.rentals:,}"
+
+    @admin.display
+    def refused(self, announcement):
+        said = [f"{each['organization']}: {each['reason']}" for each in announcement.refusals]
+        more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+        return "; ".join(said[:NAMED]) + more or "none"
+
+    @admin.display(description="for", ordering="organization")
+    def for_whom(self, announcement):
+        return announcement.organization or "everyone"
+
+    @admin.display(description="numbers", ordering="number_type")
+    def shown_kind(self, announcement):
+        return shown_kind(announcement)
+
+
+def shown_kind(change):
+    every = PriceChange(interval_months=change.interval_months).every
+    return f"{change.country} {change.get_number_type_display()}, per {every}"
 
 
 @admin.register(PriceChange)
@@ -182,7 +232,7 @@ class PriceChangeAdmin(Asks, Kept):
 
     @admin.display(description="numbers", ordering="number_type")
     def shown_kind(self, change):
-        return f"{change.country} {change.get_number_type_display()}, per {change.every}"
+        return shown_kind(change)
 
     @admin.display(description="together, after")
     def shown_after(self, change):

@@ -1,3 +1,4 @@
+from .announcements import PriceAnnouncement
 from .books import Account, Charge, Entry, Posting, Standing
 from .checks import BooksBroken, BooksCheck, Reconciliation
 from .customers import Customer
@@ -32,6 +33,7 @@ __all__ = [
     "PaymentEvent",
     "Posting",
     "Price",
+    "PriceAnnouncement",
     "PriceChange",
     "Reconciliation",
     "Refund",

@@ -150,24 +150,22 @@ class PriceChangeQuerySet(models.QuerySet):
         return Preview(effects=effects, left_out=left_out, through=through)
 
     def announce(self, organization=None, *, reason, by, at, through=None, **facts):
-        """Announce the new price to everyone it affects, with `preview`'s facts; returns the changes.
+        """Announce the new price at once to everyone it affects, with `preview`'s facts; returns the changes.
 
-        Rentals after `through` (of the preview somebody saw) are left alone. Raises PriceChangeRefused
+        For who can wait; the admin leaves it to the worker (`PriceAnnouncement`). Rentals after `through` (of the preview somebody saw) are left alone. Raises PriceChangeRefused
         before anything is written. Then each organization has a transaction of its own, so that none
         waits for the others: a repeat after a crash announces what is missing.
         """
-        reason = " ".join(reason.split())
-        if not reason:
-            raise PriceChangeRefused("Write why the price changes; the announcement says it.")
+        reason = self.checked_reason(reason)
         preview = self.preview(organization, **facts, at=at)
         through = preview.through if through is None else through
         return [
-            self._announce_to(effect.organization, facts, reason, through, by=by, at=at)
+            self.announce_to(effect.organization, facts, reason, through, by=by, at=at)
             for effect in preview.effects
         ]
 
     @transaction.atomic
-    def _announce_to(self, organization, facts, reason, through, *, by, at):
+    def announce_to(self, organization, facts, reason, through, *, by, at):
         """Under the organization's lock, like everything that charges or starts rentals."""
         Standing.lock(organization)
         amount, applies_from = facts["amount"], facts["applies_from"]
@@ -195,6 +193,12 @@ class PriceChangeQuerySet(models.QuerySet):
 
     # refusals
 
+    def checked_reason(self, reason):
+        reason = " ".join(reason.split())
+        if not reason:
+            raise PriceChangeRefused("Write why the price changes; the announcement says it.")
+        return reason
+
     def _check_facts(self, organization, number_type, amount, currency):
         if amount < 0:
             raise PriceChangeRefused("A price is not below zero.")
@@ -207,17 +211,20 @@ class PriceChangeQuerySet(models.QuerySet):
 
     def _check_day(self, organizations, kind, amount, applies_from, *, at):
         """Refuse a day that is too soon, was billed already, or has another price announced."""
-        earliest = max(each.local_date(at) for each in organizations) + NOTICE
-        if applies_from < earliest:
-            raise PriceChangeRefused(
-                f"A change is announced {NOTICE.days} days before: choose {day(earliest)} or later."
-            )
+        self.check_notice(organizations, applies_from, at=at)
         self.check_not_billed(organizations, applies_from)
         known = self.standing().filter(
             organization__in=organizations, applies_from=applies_from, **kind
         )
         if other := known.exclude(amount=amount).first():
             other.again(amount)
+
+    def check_notice(self, organizations, applies_from, *, at):
+        earliest = max(each.local_date(at) for each in organizations) + NOTICE
+        if applies_from < earliest:
+            raise PriceChangeRefused(
+                f"A change is announced {NOTICE.days} days before: choose {day(earliest)} or later."
+            )
 
     def check_not_billed(self, organizations, applies_from):
         """Refuse where a billing date from then on is closed, or a period that begins then charged."""

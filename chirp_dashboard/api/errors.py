@@ -97,8 +97,8 @@ def words_of(problem):
         return "This is empty."
     if words := WORDS.get(problem["type"]):
         return words.format(**facts).replace("'", "")
-    said = problem["msg"].removeprefix("Value error, ")
-    return f"{said[:1].upper()}{said[1:]}.".replace("..", ".")
+    said = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def answer_to_input(problem):

@@ -57,11 +57,14 @@ def truth(value):
 
 
 def day(value):
-    if isinstance(value, str) and DAY.fullmatch(value):
-        return date.fromisoformat(value)
     if isinstance(value, date) or value is None:
         return value
-    raise ValueError("write a date as 2026-12-31")
+    if not isinstance(value, str) or not DAY.fullmatch(value):
+        raise ValueError("write a date as 2026-12-31")
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("there is no such day") from None
 
 
 UNPRINTABLE = "leave out line breaks and control characters"

@@ -113,12 +113,14 @@ def nothing_here(request, rest=""):
     return answer(404)
 
 
+@csrf_exempt
 @require_GET
 @login_not_required
 def openapi(request):
     return JsonResponse(describe(api))
 
 
+@csrf_exempt
 @require_GET
 @login_not_required
 def reference(request):

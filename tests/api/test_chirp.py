@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from chirp_dashboard.billing.models import Rental
@@ -230,6 +231,33 @@ def test_messages_of_parameters_say_what_is_allowed(admin_call, query, message):
         error_of(admin_call("GET", f"/organization/phone-numbers?{query}"), 400)["message"]
         == message
     )
+
+
+@pytest.mark.parametrize(
+    ("day", "message"),
+    [("2026-13-01", "There is no such day."), ("2026-02-30", "There is no such day."),
+     ("tomorrow", "Write a date as 2026-12-31."), ("", "Write a date as 2026-12-31.")],
+)  # fmt: skip
+def test_day_that_is_none_is_400(admin_call, day, message):
+    error = error_of(admin_call("GET", f"/organization/billing/summary?start_date={day}"), 400)
+    assert (error["param"], error["message"]) == ("start_date", message)
+
+
+def test_test_number_of_another_type_is_400(admin_call, organization, owner):
+    sandbox = Application.objects.add(
+        organization, name="Sandbox", slug="sandbox", kind=Application.Kind.TEST, by=owner,
+        at=timezone.now(),
+    )  # fmt: skip
+    path = f"/organization/phone-numbers/{sandbox.public_id}/purchase"
+    body = {"phoneNumber": "+12125550142", "numberType": "tollfree"}
+    assert error_of(admin_call("POST", path, body), 400)["param"] == "numberType"
+
+
+@pytest.mark.parametrize("path", ["/v1/docs", "/v1/openapi.json"])
+def test_reference_takes_only_get(path):
+    answer = Client(enforce_csrf_checks=True).delete(path)
+    assert error_of(answer, 405)["type"] == "invalid_request_error"
+    assert "GET" in answer.headers["Allow"]
 
 
 def test_wrong_kind_of_key_is_401_in_every_case(admin_call, organization, owner, storefront):

@@ -314,6 +314,26 @@ def test_cursor_of_rows_that_are_gone_starts_where_they_were(admin_call, number)
     assert admin_call("GET", f"{RECORDS}?cursor=1-1").json()["records"] == []
 
 
+def plan_of(query):
+    """How PostgreSQL answers `query`, where it may neither read a whole table nor sort."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        cursor.execute(f"EXPLAIN {query.replace('%', '%%')}")
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+@pytest.mark.parametrize("span", ["", "&start_date=2026-09-01&end_date=2026-09-30"])
+@pytest.mark.parametrize("cursor", ["", "739860-1"])
+def test_records_are_read_from_an_index_in_their_order(admin_call, charged, span, cursor):
+    charged(20)
+    with CaptureQueriesContext(connection) as queries:
+        admin_call("GET", f"{RECORDS}?limit=5&cursor={cursor}{span}")
+    (listed,) = [each["sql"] for each in queries if "LIMIT 6" in each["sql"]]
+    plan = plan_of(listed)
+    assert "Index Scan Backward using charge_of_organization" in plan, plan
+    assert "Sort" not in plan
+
+
 @pytest.mark.parametrize("count", [2, 33])
 @time_machine.travel(NOON, tick=False)
 def test_queries_are_as_many_for_any_number_of_charges(admin_call, storefront, charged, count):

@@ -62,7 +62,10 @@ class Record(Schema):
     phone_number: str | None = Field(
         description="Null for a credit that is for no number.", examples=["+12125550142"]
     )
-    description: str = Field(description="The reason of a credit, else empty.", examples=[""])
+    description: str = Field(
+        description="The order of a purchase, the reason of a credit; may be empty.",
+        examples=["Order ord_2wGqVyB3cF6iL9oR2uW5xZ8bD1e"],
+    )
     occurred_at: date = Field(
         description="The day it counts for, in the organization's time zone.",
         examples=["2026-11-23"],

@@ -26,6 +26,7 @@ from chirp_dashboard.billing.periods import next_billing_date
 from chirp_dashboard.numbers import models
 from chirp_dashboard.numbers.models.inventory import Capability
 from chirp_dashboard.numbers.models.quotes import Quote, QuoteChanged
+from chirp_dashboard.numbers.models.testing import problem_of
 from chirp_dashboard.numbers.search import Criteria, Position, stock_offer, stock_offers
 
 from .applications import find_app
@@ -346,6 +347,8 @@ def purchased_view(order, line, application):
 
 def purchase_test_number(request, application, payload):
     at = timezone.now()
+    if problem := problem_of(payload.phone_number, payload.number_type):
+        raise ApiError(400, problem, param="numberType")
     number = models.PhoneNumber.objects.add_test(
         application, payload.phone_number, number_type=payload.number_type,
         by=request.key.actor, at=at,

@@ -81,9 +81,15 @@ OWNER = [
     "organizations:application_create demo",
     "organizations:application_settings demo storefront",
     "organizations:application_settings demo wordy",
-    "organizations:webhook_remove demo storefront",
-    "organizations:webhook_deliveries demo storefront",
-    "organizations:webhook_secret demo storefront",
+    "organizations:webhooks demo storefront",
+    "organizations:webhooks demo storefront ?state=failed",
+    "organizations:webhooks demo wordy",
+    "organizations:webhook_create demo storefront",
+    "organizations:webhook demo storefront webhook",
+    "organizations:webhook_remove demo storefront webhook",
+    "organizations:webhook_secret demo storefront webhook",
+    "organizations:delivery demo storefront message",
+    "organizations:redeliver_failed demo storefront",
     "organizations:application_keys demo storefront",
     "organizations:application_keys demo wordy",
     "organizations:application_key_create demo storefront",
@@ -152,7 +158,10 @@ DIALOGS = [
     ("billing:overview demo", "/details/"),
     ("organizations:application_list demo", "/create/"),
     ("organizations:application_settings demo wordy", "/archive/"),
-    ("organizations:application_settings demo storefront", "/webhook/remove/"),
+    ("organizations:application_keys demo storefront", "/keys/create/"),
+    ("organizations:application_keys demo storefront", "/revoke/"),
+    ("organizations:webhooks demo storefront", "/webhooks/create/"),
+    ("organizations:webhooks demo storefront", "/deliveries/failed/"),
 ]
 
 # Answers GET with a piece of a page that is visited, or with a file.
@@ -180,9 +189,7 @@ def demo(transactional_db):
     wordy = Application.objects.add(
         organization, name="Wordy " + "W" * 114, slug="wordy", kind="live", by=owner, at=at
     )
-    Application.objects.add(
-        organization, name="Trial", slug="trial", kind="test", by=owner, at=at
-    )
+    Application.objects.add(organization, name="Trial", slug="trial", kind="test", by=owner, at=at)
     number = organization.phone_numbers.get(number="+12125550185")
     number.rename("Reached after hours, " + "W" * 59, by=owner, at=at)
     number.assign(wordy, by=owner, at=at)
@@ -236,10 +243,11 @@ def keys(organization):
     """A key of Storefront and one of the organization, and something its webhook was told."""
     by, at = person("owner"), timezone.now()
     storefront = organization.applications.get(slug="storefront")
-    Delivery.objects.test(storefront.webhook, at=at)
+    message = Delivery.objects.test(storefront.webhook, at=at).message_id
     key, _ = ApiKey.objects.issue(organization, name="Till", application=storefront, by=by, at=at)
     admin, _ = ApiKey.objects.issue(organization, name="Sync " + "W" * 60, by=by, at=at)
-    return {"key": key.public_id, "admin_key": admin.public_id}
+    ids = {"key": key.public_id, "admin_key": admin.public_id, "message": message}
+    return ids | {"webhook": storefront.webhook.public_id}
 
 
 def check(page):

@@ -60,8 +60,8 @@ def test_a_person_may_have_the_longest_address(organization, operator):
     [
         ("apps/create/", {"name": "", "kind": "live"}, "Write a name."),
         ("apps/create/", {"name": "x" * 121, "kind": "live"}, "A name has at most 120 characters."),
-        ("apps/storefront/settings/webhook/", {"url": ""}, "Write the address that events"),
-        ("apps/storefront/settings/webhook/", {"url": "none"}, "Write an address such as https://"),
+        ("apps/storefront/webhooks/create/", {"url": ""}, "Write the address that events"),
+        ("apps/storefront/webhooks/create/", {"url": "none"}, "Write an address such as https://"),
         ("settings/change/", {"name": "N", "currency": ""}, "Write the three letters"),
         ("settings/change/", {"name": "N", "billing_day": "32"}, "Write a day from 1 to 31."),
     ],

@@ -2,8 +2,10 @@
 
 import ipaddress
 import re
+import secrets
 import unicodedata
 import zoneinfo
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django import forms
@@ -66,6 +68,22 @@ class NameField(forms.CharField):
 
 class RenameForm(forms.Form):
     name = NameField()
+
+
+class KeyForm(forms.Form):
+    """What a key is called; `once` names the form, so that sent twice it makes one key."""
+
+    name = NameField(
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="What will use it, such as “Till in Hamburg”. Only people read it.",
+    )
+    once = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+
+    @classmethod
+    def blank(cls, *, name):
+        return cls(
+            initial={"name": name.replace("\0", "")[:120], "once": secrets.token_urlsafe(16)}
+        )
 
 
 class ApplicationForm(forms.Form):
@@ -198,6 +216,39 @@ class WebhookForm(forms.Form):
             raise forms.ValidationError(
                 f"Line {number}: the value of {name} is at most 1,000 plain characters."
             )
+
+
+class RedeliverForm(forms.Form):
+    """Since when what failed is sent again; each choice says how many events that is."""
+
+    SINCE = {
+        "hour": (timedelta(hours=1), "In the last hour"),
+        "day": (timedelta(days=1), "In the last 24 hours"),
+        "week": (timedelta(days=7), "In the last 7 days"),
+        "all": (timedelta(days=31), "All that are kept, 30 days"),
+    }
+    since = forms.ChoiceField(
+        label="Failed",
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose since when.", "invalid_choice": "Choose since when."},
+    )
+
+    def __init__(self, *args, counts, at, **options):
+        self.counts, self.at = counts, at
+        super().__init__(*args, initial={"since": "day"}, **options)
+        self.fields["since"].choices = [(name, words) for name, (_, words) in self.SINCE.items()]
+
+    @property
+    def options(self):
+        """`(value, words, count, whether chosen)` of each."""
+        chosen = self["since"].value()
+        return [
+            (name, words, self.counts[name], name == chosen)
+            for name, words in self.fields["since"].choices
+        ]
+
+    def clean_since(self):
+        return self.at - self.SINCE[self.cleaned_data["since"]][0]
 
 
 def is_public(host):

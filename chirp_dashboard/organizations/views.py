@@ -5,8 +5,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from .application_list import ApplicationList
-from .forms import ApplicationForm, OrganizationForm, RenameForm, WebhookForm, suggest_slug
-from .models import Application, WebhookEvent
+from .forms import ApplicationForm, OrganizationForm, RenameForm, suggest_slug
+from .models import Application
 from .permissions import requires
 from .refusals import Refused
 
@@ -102,52 +102,16 @@ def application_rename(request, org, slug):
     return go(request, "organizations:application_settings", org, slug)
 
 
-@require_POST
-@requires("manage_webhooks")
-def webhook(request, org, slug):
-    application = find_application(request, slug)
-    form = WebhookForm(request.POST, webhook=application.webhook)
-    if not form.is_valid():
-        return settings_page(request, application, "_webhook", webhook_form=form, status=422)
-    try:
-        application.set_webhook(**form.cleaned_data, by=request.user, at=timezone.now())
-    except Refused as refusal:
-        return settings_page(request, application, "_webhook", webhook_refusal=refusal, status=409)
-    if request.htmx:
-        return settings_page(request, application, "_webhook", saved="Webhook saved.")
-    messages.success(request, "Webhook saved.")
-    return redirect("organizations:application_settings", org, slug)
-
-
-@ask_or_do
-@requires("manage_webhooks")
-def webhook_remove(request, org, slug):
-    application = find_application(request, slug)
-    context = {"application": application, "webhook": application.webhook}
-    if request.method != "POST":
-        return question(request, "webhook_remove", context)
-    try:
-        application.remove_webhook(by=request.user, at=timezone.now())
-    except Refused as refusal:
-        return question(request, "webhook_remove", context | {"refusal": refusal}, status=409)
-    messages.success(request, "Webhook removed.")
-    return go(request, "organizations:application_settings", org, slug)
-
-
 def find_application(request, slug):
     return get_object_or_404(Application, organization=request.organization, slug=slug)
 
 
 def settings_page(request, application, section=None, *, status=200, **given):
     """The settings of `application`; to htmx only the `section` that was sent."""
-    webhook = application.webhook
     context = {
         "application": application,
-        "webhook": webhook,
-        "webhook_events": [event for event in WebhookEvent if webhook and event in webhook.events],
-        "every_event": list(WebhookEvent),
+        "webhooks": list(application.webhooks.order_by("id")),
         "name_form": RenameForm(initial={"name": application.name}),
-        "webhook_form": WebhookForm(webhook=webhook),
     }
     fragment = section if section and request.htmx else "application_settings"
     return render(request, f"organizations/{fragment}.html", context | given, status=status)

@@ -136,7 +136,7 @@
   on("cancel", (event) => {
     if (!isDialog(event.target)) return;
     event.preventDefault();
-    if (!typed || confirm("Leave without what you typed?")) event.target.close();
+    if (!typed || confirm("Leave and lose this?")) event.target.close();
   }, true);
   on("pointerdown", ({ target, clientX: x, clientY: y }) => {
     if (!isDialog(target) || typed) return;
@@ -159,7 +159,7 @@
   });
   on("htmx:afterSwap", ({ detail: { target, xhr } }) => {
     if (!isDialog(target)) return;
-    typed &&= xhr.status >= 400;
+    typed = (typed && xhr.status >= 400) || !!target.querySelector(".once");
     if (target.children.length) showDialog(target);
     else target.close();
   });
@@ -191,17 +191,18 @@
   // --- Copy ----------------------------------------------------------------
 
   async function copy(button) {
-    const text = button.dataset.copy;
+    const { copy: text, copyName = text } = button.dataset;
+    let word = "Copied";
     try {
       await navigator.clipboard.writeText(text);
+      typed &&= !button.closest(".once");
     } catch {
-      announce(`Copying is not allowed here: ${text}`);
-      return;
+      word = "Not allowed here";
     }
-    const note = Object.assign(document.createElement("span"), { className: "copied", textContent: "Copied" });
+    const note = Object.assign(document.createElement("span"), { className: "copied", textContent: word });
     button.dataset.copied = "";
     button.append(note);
-    announce(`Copied ${text}`);
+    announce(`${word}: ${copyName}`);
     setTimeout(() => { note.remove(); delete button.dataset.copied; }, 1500);
   }
 

@@ -42,7 +42,7 @@ def test_what_was_typed_is_not_lost_by_a_slip(page, dialog):
     page.on("dialog", lambda question: (questions.append(question.message), question.dismiss()))
     page.keyboard.press("Escape")
     expect(dialog.get_by_label("Name")).to_have_value("Reminders")
-    assert questions == ["Leave without what you typed?"]
+    assert questions == ["Leave and lose this?"]
     dialog.get_by_role("link", name="Cancel").click()
     expect(dialog).to_be_hidden()
 

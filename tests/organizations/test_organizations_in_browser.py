@@ -11,7 +11,8 @@ PAGES = [
     "/o/northwind/apps/",
     "/o/northwind/apps/create/",
     "/o/northwind/apps/storefront/settings/",
-    "/o/northwind/apps/storefront/settings/webhook/remove/",
+    "/o/northwind/apps/storefront/webhooks/",
+    "/o/northwind/apps/storefront/webhooks/create/",
     "/o/northwind/apps/storefront/archive/",
     "/o/northwind/settings/",
     "/o/northwind/",
@@ -55,25 +56,6 @@ def test_escape_keeps_what_was_typed(visit, owner, storefront):
     expect(page.get_by_role("link", name="Create application")).to_be_focused()
 
 
-def test_webhook_is_saved_in_place_and_removed_after_a_question(visit, developer, storefront):
-    page = visit(developer, path="/o/northwind/apps/storefront/settings/")
-    url = page.get_by_label("URL")
-    url.fill("http://hooks.example.com/")
-    page.get_by_label("Headers").fill("X-Token: hush")
-    page.get_by_role("button", name="Save webhook").click()
-    expect(page.get_by_role("alert").filter(has_text="https://")).to_be_visible()
-    expect(page.get_by_label("Headers")).to_have_value("X-Token: hush")
-    url.fill("https://hooks.example.com/")
-    page.get_by_role("button", name="Save webhook").click()
-    expect(page.locator("#toasts")).to_contain_text("Webhook saved.")
-    expect(page.get_by_label("Headers")).to_have_value("X-Token: ••••••••")
-    expect(page.get_by_role("button", name="Save webhook")).to_be_focused()
-    page.get_by_role("link", name="Remove webhook…").click()
-    page.get_by_role("dialog").get_by_role("button", name="Remove webhook").click()
-    expect(page.locator("#toasts")).to_contain_text("Webhook removed.")
-    assert storefront.webhook is None
-
-
 def test_application_is_archived_in_the_dialog(visit, owner, storefront):
     page = visit(owner, path="/o/northwind/apps/storefront/settings/")
     page.get_by_role("link", name="Archive Storefront…").click()
@@ -103,10 +85,6 @@ def test_everything_works_without_script(visit, owner):
     page.get_by_label("Name").fill("Order letters")
     page.get_by_role("button", name="Save name").click()
     expect(page.locator("#toasts")).to_contain_text("Name saved.")
-    page.get_by_label("URL").fill("https://hooks.example.com/")
-    page.get_by_role("button", name="Save webhook").click()
-    page.get_by_role("link", name="Remove webhook…").click()
-    page.get_by_role("button", name="Remove webhook").click()
     page.get_by_role("link", name="Archive Order letters…").click()
     page.get_by_role("button", name="Archive Order letters").click()
     expect(page.locator("#toasts")).to_contain_text("Archived Order letters.")

@@ -6,12 +6,12 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from chirp_dashboard.organizations.forms import KEPT
-from chirp_dashboard.organizations.models import Activity, Webhook, WebhookEvent
+from chirp_dashboard.organizations.models import Activity, Webhook, WebhookEvent, secret_of
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SETTINGS = "/o/northwind/apps/storefront/settings/"
-SAVE = SETTINGS + "webhook/"
-REMOVE = SETTINGS + "webhook/remove/"
+WEBHOOKS = "/o/northwind/apps/storefront/webhooks/"
+CREATE = WEBHOOKS + "create/"
 HTMX = {"HX-Request": "true"}
 SENT = {
     "url": "https://hooks.example.com/numbers?token=s3cret",
@@ -35,37 +35,62 @@ def webhook(storefront, owner):
     )
 
 
-def test_webhook_is_saved(developer_client, storefront):
-    response = developer_client.post(SAVE, SENT)
-    assert response.headers["Location"] == SETTINGS
+def change(webhook):
+    return f"{WEBHOOKS}{webhook.public_id}/"
+
+
+def remove(webhook):
+    return change(webhook) + "remove/"
+
+
+def test_webhook_is_added_and_its_secret_shown_once(developer_client, storefront):
+    response = developer_client.post(CREATE, SENT)
+    secret = response.context["secret"]
+    assert secret == secret_of(storefront.webhook, 1)
+    assert secret in response.content.decode()
+    assert response.headers["Cache-Control"] == "no-store"
+    for page in (WEBHOOKS, change(storefront.webhook), SETTINGS):
+        assert secret not in developer_client.get(page).content.decode()
     webhook = storefront.webhook
     assert webhook.url == SENT["url"]
     assert webhook.events == ["phone_numbers.assigned", "phone_numbers.released"]
     assert webhook.headers == {"X-Token": "hush", "X-Team": "phones"}
 
 
-def test_saving_again_replaces_it(developer_client, storefront, webhook):
-    developer_client.post(SAVE, SENT)
+def test_form_sent_twice_adds_one_webhook(developer_client, storefront, time_machine):
+    time_machine.move_to(NOON, tick=False)
+    first, second = (developer_client.post(CREATE, SENT) for _ in range(2))
+    assert first.context["secret"] == second.context["secret"]
+    assert Webhook.objects.count() == Activity.objects.count() == 1
+
+
+def test_application_has_several_webhooks(developer_client, storefront, webhook):
+    developer_client.post(CREATE, SENT)
+    page = developer_client.get(WEBHOOKS).content.decode()
+    assert page.count("Send test event") == storefront.webhooks.count() == 2
+
+
+def test_saving_changes_it(developer_client, storefront, webhook):
+    response = developer_client.post(change(webhook), SENT)
+    assert response.headers["Location"] == WEBHOOKS
     assert Webhook.objects.get().pk == webhook.pk
     assert storefront.webhook.url == SENT["url"]
 
 
 def test_each_application_keeps_its_own(developer_client, storefront, alerts, webhook):
-    developer_client.post("/o/northwind/apps/alerts/settings/webhook/", SENT)
+    developer_client.post("/o/northwind/apps/alerts/webhooks/create/", SENT)
     assert storefront.webhook == webhook
     assert alerts.webhook.url == SENT["url"]
 
 
-def test_saved_webhook_answers_with_its_section_and_a_toast(developer_client, storefront):
-    response = developer_client.post(SAVE, SENT, headers=HTMX)
-    assert response.status_code == 200
-    assert names(response)[0] == "organizations/_webhook.html"
-    assert "Webhook saved." in response.content.decode()
-    assert "<html" not in response.content.decode()
+def test_dialog_that_saved_leads_back_to_the_list(developer_client, webhook):
+    response = developer_client.post(change(webhook), SENT, headers=HTMX)
+    assert response.headers["HX-Redirect"] == WEBHOOKS
+    assert "Webhook saved." in developer_client.get(WEBHOOKS).content.decode()
 
 
 def test_activity_remembers_no_secret(developer_client, storefront):
-    developer_client.post(SAVE, SENT)
+    developer_client.post(CREATE, SENT)
     row = Activity.objects.get()
     assert row.verb == "webhook_saved"
     assert row.after["host"] == "hooks.example.com"
@@ -77,16 +102,16 @@ def test_activity_remembers_no_secret(developer_client, storefront):
 def test_header_value_is_not_shown_again_and_kept_when_untouched(
     developer_client, storefront, webhook
 ):
-    content = developer_client.get(SETTINGS).content.decode()
+    content = developer_client.get(change(webhook)).content.decode()
     assert "hush" not in content
     assert f"X-Token: {KEPT}" in content
-    developer_client.post(SAVE, SENT | {"headers": f"X-Token: {KEPT}\nX-New: there"})
+    developer_client.post(change(webhook), SENT | {"headers": f"X-Token: {KEPT}\nX-New: there"})
     assert storefront.webhook.headers == {"X-Token": "hush", "X-New": "there"}
 
 
 def test_saving_the_same_is_no_change(developer_client, storefront, webhook):
     developer_client.post(
-        SAVE,
+        change(webhook),
         {"url": webhook.url, "events": webhook.events, "headers": f"X-Token: {KEPT}"},
     )
     assert Activity.objects.count() == 1
@@ -114,7 +139,7 @@ REFUSED_URLS = [
 
 @pytest.mark.parametrize("url", REFUSED_URLS, ids=[url[:40] or "empty" for url in REFUSED_URLS])
 def test_only_a_public_https_address_is_accepted(developer_client, storefront, url):
-    response = developer_client.post(SAVE, SENT | {"url": url}, headers=HTMX)
+    response = developer_client.post(CREATE, SENT | {"url": url}, headers=HTMX)
     assert response.status_code == 422
     assert response.context["form"].errors.keys() == {"url"}
     assert storefront.webhook is None
@@ -122,7 +147,7 @@ def test_only_a_public_https_address_is_accepted(developer_client, storefront, u
 
 
 def test_address_without_scheme_is_taken_as_https(developer_client, storefront):
-    developer_client.post(SAVE, SENT | {"url": "hooks.example.com/in"})
+    developer_client.post(CREATE, SENT | {"url": "hooks.example.com/in"})
     assert storefront.webhook.url == "https://hooks.example.com/in"
 
 
@@ -144,47 +169,46 @@ def test_address_without_scheme_is_taken_as_https(developer_client, storefront):
     ],
 )
 def test_headers_that_cannot_be_sent_are_refused(developer_client, storefront, headers, why):
-    response = developer_client.post(SAVE, SENT | {"headers": headers})
+    response = developer_client.post(CREATE, SENT | {"headers": headers})
     assert response.status_code == 422
-    assert why in str(response.context["webhook_form"].errors["headers"])
+    assert why in str(response.context["form"].errors["headers"])
     assert storefront.webhook is None
 
 
 @pytest.mark.parametrize("events", [[], ["phone_numbers.nonsense"]])
 def test_known_events_must_be_chosen(developer_client, storefront, events):
-    response = developer_client.post(SAVE, SENT | {"events": events})
+    response = developer_client.post(CREATE, SENT | {"events": events})
     assert response.status_code == 422
-    assert response.context["webhook_form"].errors.keys() == {"events"}
+    assert response.context["form"].errors.keys() == {"events"}
 
 
 def test_page_says_what_each_event_means(developer_client, storefront):
-    content = developer_client.get(SETTINGS).content.decode()
+    content = developer_client.get(CREATE).content.decode()
     for event in WebhookEvent:
         assert event.value in content
         assert event.label in content
 
 
 def test_webhook_is_removed_after_a_question(developer_client, storefront, webhook):
-    assert names(developer_client.get(REMOVE, headers=HTMX))[0] == (
-        "organizations/_webhook_remove.html"
-    )
+    question = developer_client.get(remove(webhook), headers=HTMX)
+    assert names(question)[0] == "organizations/_webhook_remove.html"
     assert storefront.webhook == webhook
-    response = developer_client.post(REMOVE)
-    assert response.headers["Location"] == SETTINGS
+    response = developer_client.post(remove(webhook))
+    assert response.headers["Location"] == WEBHOOKS
     assert storefront.webhook is None
     assert Activity.objects.order_by("-id").first().verb == "webhook_removed"
 
 
-def test_removing_what_is_gone_changes_nothing(developer_client, storefront):
-    assert "No webhook is set" in developer_client.get(REMOVE).content.decode()
-    developer_client.post(REMOVE)
-    assert Activity.objects.count() == 0
+def test_removing_what_is_gone_is_not_found(developer_client, storefront, webhook):
+    developer_client.post(remove(webhook))
+    assert developer_client.post(remove(webhook)).status_code == 404
+    assert Activity.objects.filter(verb="webhook_removed").count() == 1
 
 
 def test_archived_application_keeps_its_webhook_as_it_is(developer_client, storefront, webhook):
     storefront.archived_at = NOON
     storefront.save()
-    for path in (SAVE, REMOVE):
+    for path in (CREATE, change(webhook), remove(webhook)):
         response = developer_client.post(path, SENT)
         assert response.status_code == 409
         assert "is archived" in response.content.decode()
@@ -199,15 +223,16 @@ def test_database_refuses_an_address_without_https(storefront):
 @pytest.mark.parametrize("client", ["billing_client", "viewer_client"])
 def test_lesser_role_sees_the_host_and_changes_nothing(request, client, storefront, webhook):
     client = request.getfixturevalue(client)
-    assert client.post(SAVE, SENT).status_code == 403
-    assert client.post(REMOVE).status_code == 403
+    for path in (WEBHOOKS, CREATE, change(webhook), remove(webhook)):
+        assert client.post(path, SENT).status_code in {403, 405}
+        assert client.get(path).status_code == 403
     content = client.get(SETTINGS).content.decode()
     assert "hooks.example.com" in content
     assert "hooks.example.com/a" not in content
     assert "X-Token" not in content
 
 
-@pytest.mark.parametrize("path", [SAVE, REMOVE])
-def test_webhook_of_others_is_not_found(rival_client, storefront, webhook, path):
-    assert rival_client.post(path, SENT).status_code == 404
+def test_webhook_of_others_is_not_found(rival_client, storefront, webhook):
+    for path in (CREATE, change(webhook), remove(webhook)):
+        assert rival_client.post(path, SENT).status_code == 404
     assert Webhook.objects.get().url == webhook.url

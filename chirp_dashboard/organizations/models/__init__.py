@@ -9,7 +9,13 @@ from .applications import (
     Webhook,
     WebhookEvent,
 )
-from .deliveries import Delivery, DeliveryAttempt, rotate_secret, secret_of
+from .deliveries import (
+    Delivery,
+    DeliveryAttempt,
+    both_secrets_until,
+    rotate_secret,
+    secret_of,
+)
 from .keys import ApiKey
 from .mail import Mail
 from .people import (
@@ -42,6 +48,7 @@ __all__ = [
     "User",
     "Webhook",
     "WebhookEvent",
+    "both_secrets_until",
     "person_of",
     "refuse",
     "rotate_secret",

@@ -1,5 +1,6 @@
 """Applications: the programs of an organization, and where each wants to hear of its numbers."""
 
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.db import IntegrityError, models, transaction
@@ -14,6 +15,8 @@ from .rules import validate_slug
 
 COUNTED_TO = 10_000  # exact counts end here where no counter is kept
 WEBHOOKS_AT_MOST = 10
+TWICE_WITHIN = timedelta(seconds=10)
+"""The same webhook asked for again this soon is a form sent twice."""
 
 
 class SlugTaken(Refused):
@@ -176,9 +179,16 @@ class Application(models.Model):
         return self._write_webhook(webhook, url=url, events=events, headers=headers, by=by, at=at)
 
     @transaction.atomic
-    def add_webhook(self, *, url, events, headers, by, at):
-        """Let this application hear of its numbers at one more address; raises Refused at the limit."""
+    def add_webhook(self, *, url, events, headers, by, at, once=False):
+        """Let this application hear of its numbers at one more address; raises Refused at the limit.
+
+        With `once`, the same asked for twice in a row is there once.
+        """
         self._lock_open()
+        facts = {"url": url, "events": events, "headers": headers}
+        made = self.webhooks.filter(**facts, created_at__gt=at - TWICE_WITHIN)
+        if once and (webhook := made.first()):
+            return webhook
         if self.webhooks.count() >= WEBHOOKS_AT_MOST:
             raise Refused(f"An application has at most {WEBHOOKS_AT_MOST} webhooks.")
         webhook = Webhook(application=self, created_at=at)
@@ -203,6 +213,11 @@ class Application(models.Model):
             before=before, after=webhook.facts(),
         )  # fmt: skip
         return webhook
+
+    def switch_webhook_on(self, webhook, *, by, at):
+        """Send events again to a webhook that was switched off because it failed for days."""
+        facts = {"url": webhook.url, "events": webhook.events, "headers": webhook.headers}
+        return self.change_webhook(webhook, **facts, by=by, at=at)
 
     @transaction.atomic
     def remove_webhook(self, webhook=None, *, by, at):
@@ -270,6 +285,11 @@ class Webhook(models.Model):
     def host(self):
         """Where it points, without the path, which may carry a secret."""
         return urlsplit(self.url).netloc
+
+    @property
+    def address(self):
+        """Where it points, for those who may see all of it."""
+        return self.url.removeprefix("https://")
 
     def facts(self):
         """What activity remembers of it: nothing that could be a secret."""

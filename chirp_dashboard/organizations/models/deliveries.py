@@ -13,7 +13,7 @@ from datetime import UTC, timedelta
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from standardwebhooks import Webhook as Signer
 
 from chirp_dashboard.organizations.permissions import PERMISSIONS
@@ -21,7 +21,7 @@ from chirp_dashboard.organizations.public_ids import public_id
 from chirp_dashboard.organizations.refusals import Refused
 
 from .activity import Activity, Actor
-from .applications import Webhook
+from .applications import TWICE_WITHIN, Webhook
 from .mail import Mail
 
 RETRIES = (
@@ -56,6 +56,12 @@ def secrets_in_use(webhook, *, at):
     return [secret_of(webhook, version) for version in versions]
 
 
+def both_secrets_until(webhook, *, at):
+    """Until when the secret before the newest signs too, or None."""
+    until = webhook.rotated_at and webhook.rotated_at + TWO_SECRETS_FOR
+    return until if until and at < until else None
+
+
 def message_id():
     return public_id("msg")
 
@@ -77,6 +83,25 @@ class DeliveryQuerySet(models.QuerySet):
         """Delete what ended a month ago."""
         ended = self.exclude(state=Delivery.State.PENDING)
         return ended.filter(happened_at__lt=at - KEPT_FOR).delete()[0]
+
+    def failed_since(self, since):
+        """Given up after all tries, of what happened since then."""
+        return self.filter(state=Delivery.State.FAILED, happened_at__gte=since)
+
+    @transaction.atomic
+    def redeliver_failed(self, application, *, since, by, at, webhook=None):
+        """Send again, oldest first, what failed since then; returns how many."""
+        rows = self.failed_since(since).filter(webhook__application=application)
+        if webhook:
+            rows = rows.filter(webhook=webhook)
+        again = Delivery.objects.filter(pk__in=rows.values("pk"), state=Delivery.State.FAILED)
+        count = again.update(state=Delivery.State.PENDING, tries=0, next_try_at=at)
+        if count:
+            Activity.objects.record(
+                application.organization, "webhook_redelivered", subject=application, by=by, at=at,
+                after={"count": count, "since": since.isoformat()},
+            )  # fmt: skip
+        return count
 
     def test(self, webhook, *, at):
         """Send a test event, whatever `webhook` wants to hear of."""
@@ -119,11 +144,21 @@ class Delivery(models.Model):
                 fields=["next_try_at", "id"], condition=Q(state="pending"), name="delivery_to_send"
             ),
             models.Index(fields=["webhook", "-id"], name="delivery_of_webhook"),
+            models.Index(
+                fields=["webhook", "-id"],
+                condition=~Q(state="delivered"),
+                name="delivery_not_delivered",
+            ),
         ]
         verbose_name_plural = "deliveries"
 
     def __str__(self):
         return f"{self.event} to {self.webhook}"
+
+    @property
+    def pretty_body(self):
+        """What was sent, for people to read."""
+        return json.dumps(self.body, indent=2, ensure_ascii=False)
 
     @property
     def payload(self):
@@ -221,14 +256,30 @@ class DeliveryAttempt(models.Model):
     def __str__(self):
         return f"{self.status or self.error}"
 
+    @property
+    def pretty_answer(self):
+        """The answer, indented where it is JSON; one that was cut off is left as it came."""
+        try:
+            return json.dumps(json.loads(self.answer), indent=2, ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return self.answer
+
 
 @transaction.atomic
-def rotate_secret(webhook, *, by, at):
-    """Give `webhook` a new secret and return it; the one before still signs for a day."""
-    Webhook.objects.filter(pk=webhook.pk).update(
-        secret_version=F("secret_version") + 1, rotated_at=at
-    )
-    webhook.refresh_from_db()
+def rotate_secret(webhook, *, by, at, seen=None):
+    """Give `webhook` a new secret and return it; the one before still signs for a day.
+
+    `seen` is the version the form that asks was drawn with: sent twice it rotates once, for a second
+    rotation would end the secret that the receiver knows. Refused where somebody else rotated since.
+    """
+    webhook.refresh_from_db(from_queryset=Webhook.objects.select_for_update(no_key=True))
+    if seen is not None and seen != webhook.secret_version:
+        just_now = webhook.rotated_at and at < webhook.rotated_at + TWICE_WITHIN
+        if just_now and seen + 1 == webhook.secret_version:
+            return secret_of(webhook, webhook.secret_version)
+        raise Refused("A new signing secret was made since this page was opened.")
+    webhook.secret_version, webhook.rotated_at = webhook.secret_version + 1, at
+    webhook.save(update_fields=["secret_version", "rotated_at"])
     Activity.objects.record(
         webhook.application.organization, "webhook_secret_rotated",
         subject=webhook.application, by=by, at=at, after={"host": webhook.host},

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from chirp_dashboard.organizations.public_ids import ALPHABET, PublicIdField, public_id
 from chirp_dashboard.organizations.refusals import Refused
@@ -19,11 +19,24 @@ from .applications import Application, ApplicationArchived
 RANDOM, CHECKSUM = 30, 6
 KEYS_AT_MOST = 50
 """Keys in use of one application, or of the organization; more are a leak waiting to be found."""
+REVOKED_SHOWN = 20
 SEEN_EVERY = timedelta(minutes=1)
+TWICE_WITHIN = timedelta(seconds=10)
+"""A form that comes again this soon was sent twice, and the browser shows the last answer only."""
 
 
 class TooManyKeys(Refused):
     """As many keys are in use as there may be; one is to be revoked first."""
+
+
+class MadeAlready(Refused):
+    """The form that asks for a key made one before; what that answer showed is not shown again."""
+
+    def __init__(self, key):
+        super().__init__(
+            f"This form created a key already, {key.preview}. If you did not copy it, revoke it and "
+            "create another."
+        )
 
 
 def base62(number, *, length):
@@ -39,9 +52,13 @@ def checksum(text):
     return base62(zlib.crc32(text.encode()), length=CHECKSUM)
 
 
-def make_secret(prefix):
-    body = prefix + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM))
-    return body + checksum(body)
+def make_secret(prefix, *, told=""):
+    """A new secret; where something is `told`, the same one whenever the same is told."""
+    body = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM))
+    if told:
+        mac = hmac.new(settings.API_KEY_PEPPER.encode(), f"key:{told}".encode(), hashlib.sha256)
+        body = base62(int.from_bytes(mac.digest()), length=RANDOM)
+    return prefix + body + checksum(prefix + body)
 
 
 def is_well_formed(secret):
@@ -61,16 +78,25 @@ class ApiKeyQuerySet(models.QuerySet):
         return self.filter(revoked_at=None)
 
     @transaction.atomic
-    def issue(self, organization, *, name, by, at, application=None):
+    def issue(self, organization, *, name, by, at, application=None, once=""):
         """A new key of `application`, or of the whole organization; `(key, secret)`, told this once.
 
-        Raises ApplicationArchived or TooManyKeys.
+        `once` is random and names the form that asks: sent twice it makes one key, and both answers
+        show it. Raises ApplicationArchived, TooManyKeys or MadeAlready.
         """
         organization.lock()
         if application:
             application.lock()
             if application.is_archived:
                 raise ApplicationArchived(application)
+        kind = ApiKey.Kind.APP if application else ApiKey.Kind.ADMIN
+        is_test = bool(application and application.is_test)
+        told = once and f"{organization.pk}:{application and application.pk}:{by.pk}:{name}:{once}"
+        secret = make_secret(ApiKey.prefix_of(kind, is_test=is_test), told=told)
+        if once and (made := self.filter(digest=digest(secret)).first()):
+            if made.revoked_at or at >= made.created_at + TWICE_WITHIN:
+                raise MadeAlready(made)
+            return made, secret
         if (
             self.filter(organization=organization, application=application).in_use().count()
             >= KEYS_AT_MOST
@@ -78,9 +104,6 @@ class ApiKeyQuerySet(models.QuerySet):
             raise TooManyKeys(
                 f"{KEYS_AT_MOST} keys are in use. Revoke one that is not needed first."
             )
-        kind = ApiKey.Kind.APP if application else ApiKey.Kind.ADMIN
-        is_test = bool(application and application.is_test)
-        secret = make_secret(ApiKey.prefix_of(kind, is_test=is_test))
         key = self.create(
             public_id=public_id(f"key_{kind}", test=is_test),
             organization=organization, application=application, kind=kind, name=name,
@@ -89,6 +112,12 @@ class ApiKeyQuerySet(models.QuerySet):
         )  # fmt: skip
         key._note("key_created", by=by, at=at)
         return key, secret
+
+    def listed(self):
+        """All in use, newest first, then those that were revoked last."""
+        in_use_first = F("revoked_at").desc(nulls_first=True)
+        rows = self.select_related("created_by").order_by(in_use_first, "-id")
+        return rows[: KEYS_AT_MOST + REVOKED_SHOWN]
 
     def with_secret(self, secret):
         """The key in use that `secret` is, with its organization and application, or None."""
@@ -161,10 +190,13 @@ class ApiKey(models.Model):
 
     @transaction.atomic
     def revoke(self, *, by, at):
-        """End this key at once; a second time changes nothing."""
-        if ApiKey.objects.in_use().filter(pk=self.pk).update(revoked_at=at):
-            self.revoked_at = at
-            self._note("key_revoked", by=by, at=at)
+        """End this key at once, and say whether it was this call that did."""
+        if not ApiKey.objects.in_use().filter(pk=self.pk).update(revoked_at=at):
+            self.refresh_from_db(fields=["revoked_at"])
+            return False
+        self.revoked_at = at
+        self._note("key_revoked", by=by, at=at)
+        return True
 
     def seen(self, *, at):
         """Remember that it was used, at most once a minute."""

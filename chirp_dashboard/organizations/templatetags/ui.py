@@ -63,3 +63,14 @@ def tax_words(rate):
 def day(value):
     """`1 Dec 2026`."""
     return f"{value.day} {value:%b %Y}" if value else ""
+
+
+@register.filter
+def ago(at, now):
+    """`5 min ago`, `3 h ago`; a day later the date. What lies ahead is a date too."""
+    seconds = int((now - at).total_seconds())
+    if not 0 <= seconds < 24 * 3600:
+        return day(at)
+    if seconds < 60:
+        return "just now"
+    return f"{seconds // 60} min ago" if seconds < 3600 else f"{seconds // 3600} h ago"

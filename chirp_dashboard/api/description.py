@@ -4,6 +4,7 @@ from django.conf import settings
 
 from .errors import body_of
 from .illustrating import SCHEMAS, illustrate
+from .links import add_links
 from .schemas import Error
 from .tags import VERSIONS
 
@@ -122,6 +123,7 @@ def describe(api):
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             complete(operation, method, path)
+    add_links(document)
     illustrate(document)
     return document
 

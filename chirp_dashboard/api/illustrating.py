@@ -1,11 +1,13 @@
 """Examples and meanings for the OpenAPI document, put together from its schemas and the glossary."""
 
 import json
+import re
 
 from .glossary import ANSWERS, GLOSSARY
 
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
+REFERENCE = re.compile(f'"{SCHEMAS}(\\w+)"')
 
 
 def illustrate(document):
@@ -99,6 +101,6 @@ def merged(example, changes):
 def leave_out_unused(document):
     """Drop the schemas that only parameters were made from; they stand in the parameters."""
     schemas = document["components"]["schemas"]
-    while unused := [name for name in schemas if f'"{SCHEMAS}{name}"' not in json.dumps(document)]:
+    while unused := set(schemas) - set(REFERENCE.findall(json.dumps(document))):
         for name in unused:
             del schemas[name]

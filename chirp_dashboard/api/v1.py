@@ -1,10 +1,12 @@
 """The API itself: its routers, what becomes of what they raise, and its description."""
 
+import json
 import re
+from functools import cache
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.http import Http404, JsonResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
@@ -113,11 +115,17 @@ def nothing_here(request, rest=""):
     return answer(404)
 
 
+@cache
+def document():
+    """The document as it is sent: it changes with the code alone."""
+    return json.dumps(describe(api))
+
+
 @csrf_exempt
 @require_GET
 @login_not_required
 def openapi(request):
-    return JsonResponse(describe(api))
+    return HttpResponse(document(), content_type="application/json")
 
 
 @csrf_exempt

@@ -20,7 +20,7 @@ from chirp_dashboard.billing.models import dunning as dunning_module
 from chirp_dashboard.billing.models.books import PurchasesStopped
 from chirp_dashboard.billing.models.dunning import DunningRefused
 from chirp_dashboard.billing.models.rungs import RUNGS, Act
-from chirp_dashboard.organizations.models import Activity, Mail
+from chirp_dashboard.organizations.models import Activity, Mail, Organization
 
 from .conftest import DECEMBER, JANUARY, OPERATOR, noon, rent, run
 
@@ -501,8 +501,9 @@ def test_gateway_that_is_out_for_somebody_else_stops_it_too(
     assert taken() == LADDER[:5], "there is no card to wait for"
     rent(rival, on=date(2026, 11, 23))
     other = Payment.objects.create(
-        organization=rival, gateway="test", reference="theirs", amount=100, currency="USD"
-    )
+        organization=rival, gateway="test", reference="theirs", amount=100, currency="USD",
+        next_look_at=noon(date(2027, 1, 9)),
+    )  # fmt: skip
     other.move(Payment.State.UNKNOWN, at=noon(date(2027, 1, 8)), detail="sent")
     walks(date(2027, 1, 9), date(2027, 1, 25))
     assert taken() == LADDER[:5]
@@ -511,6 +512,70 @@ def test_gateway_that_is_out_for_somebody_else_stops_it_too(
     assert taken() == LADDER[:5], "the time it was out does not count"
     walks(date(2027, 2, 1), date(2027, 2, 2))
     assert len(taken()) == 6
+
+
+@pytest.fixture
+def on_day_7(unpaid, organization, monkeypatch):
+    """Northwind has no card at a gateway that others use, too; its purchases were stopped on 8 January."""
+    monkeypatch.setattr(TestGateway, "can_collect", lambda self, organization: False)
+    organization.gateway = "test"
+    organization.save()
+    walks(DUE, date(2027, 1, 8))
+    return organization
+
+
+def unanswered(organization, *, since, look_at=None):
+    """A payment of `organization` that was sent and about which nothing is known."""
+    payment = Payment.objects.create(
+        organization=organization, gateway="test", reference=f"theirs-{Payment.objects.count()}",
+        amount=100, currency="USD",
+    )  # fmt: skip
+    payment.move(Payment.State.UNKNOWN, at=noon(since), detail="sent", next_look_at=look_at)
+    for hours in range(1, 4):
+        payment.events.create(
+            from_state="unknown", to_state="unknown", at=noon(since) + timedelta(hours=hours)
+        )
+    return payment
+
+
+def reaches_the_next_rung():
+    walks(date(2027, 1, 9), date(2027, 1, 15))
+    return len(taken()) == 6
+
+
+def test_one_payment_that_is_stuck_holds_its_own_organization_only(on_day_7, rival):
+    unanswered(rival, since=date(2027, 1, 8))
+    assert reaches_the_next_rung()
+
+
+def test_its_own_organization_waits_for_the_stuck_one(on_day_7):
+    stuck = Payment.objects.create(
+        organization=on_day_7, gateway="test", reference="ours", amount=100, currency="USD",
+        invoice=Invoice.objects.first(),
+    )  # fmt: skip
+    stuck.move(Payment.State.UNKNOWN, at=noon(date(2027, 1, 8)), detail="sent")
+    assert not reaches_the_next_rung()
+
+
+def test_silence_about_one_while_others_are_answered_is_no_outage(on_day_7, rival):
+    unanswered(rival, since=date(2027, 1, 8), look_at=noon(date(2027, 2, 1)))
+    answered = unanswered(rival, since=date(2027, 1, 8))
+    answered.move(Payment.State.DECLINED, at=noon(date(2027, 1, 9)))
+    assert reaches_the_next_rung()
+
+
+def test_silence_that_begins_after_an_answer_is_an_outage(on_day_7, rival):
+    answered = unanswered(rival, since=date(2027, 1, 7))
+    answered.move(Payment.State.DECLINED, at=noon(date(2027, 1, 7)))
+    unanswered(rival, since=date(2027, 1, 8), look_at=noon(date(2027, 2, 1)))
+    assert not reaches_the_next_rung()
+
+
+def test_silence_about_two_organizations_is_an_outage_even_when_given_up(on_day_7, rival):
+    third = Organization.objects.create(name="Third", slug="third", gateway="test")
+    for each in (rival, third):
+        unanswered(each, since=date(2027, 1, 8))
+    assert not reaches_the_next_rung()
 
 
 def test_attempt_that_succeeds_ends_it(card):

@@ -131,15 +131,18 @@ class Arrears:
         return last is not None and self.organization.local_date(last.at) == on
 
     def gateway_is_silent(self, *, at):
-        """Was the gateway asked something and has answered nothing since?"""
+        """Was the gateway asked something, by whomever, and has answered nobody since?
+
+        A payment that it is silent about while it answers others, or the only one, once an operator has
+        to look at it, holds its own organization only.
+        """
         if not self.gateway.collects_invoices:
             return False
-        events = PaymentEvent.objects.filter(payment__gateway=self.gateway.name).order_by("-id")
-        last = list(events[:20])
-        asked = (Payment.State.CREATED, Payment.State.UNKNOWN)
-        if not last or last[0].to_state not in asked:
+        asked_at = Payment.objects.last_asked_at(self.gateway.name)
+        if asked_at is None:
             return False
-        return all(event.to_state in asked or event.at < at - SILENT_FOR for event in last)
+        answered_at = PaymentEvent.objects.last_answer_at(self.gateway.name)
+        return answered_at is None or answered_at < min(asked_at, at - SILENT_FOR)
 
 
 def plan(organization, days, *, next_on, on=None):

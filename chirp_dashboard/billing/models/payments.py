@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pgtrigger
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from chirp_dashboard.organizations.models import (
@@ -39,6 +39,22 @@ class PaymentQuerySet(Collectable, Transfers, models.QuerySet):
         """Authorised ones that hold for less than a day."""
         ending = Q(created_at__gt=at - WINDOW, created_at__lte=at - WINDOW + ONE_DAY)
         return self.filter(ending, state=Payment.State.AUTHORISED)
+
+    def last_asked_at(self, gateway):
+        """When the latest of those that `gateway` has not answered was first sent; None: none waits.
+
+        Nor does one organization's that was given up to an operator: it is stuck, the gateway need not be.
+        A payment of an order is looked at with the order.
+        """
+        asked = [Payment.State.CREATED, Payment.State.UNKNOWN]
+        sent = PaymentEvent.objects.filter(to_state=Payment.State.UNKNOWN, payment=OuterRef("pk"))
+        unanswered = self.filter(Exists(sent), gateway=gateway, state__in=asked)
+        is_looked_at = Q(next_look_at__isnull=False) | Q(order__next_look_at__isnull=False)
+        payers = unanswered.order_by().values("organization").distinct()
+        if len(payers[:2]) < 2 and not unanswered.filter(is_looked_at).exists():
+            return None
+        first = sent.order_by("id").values("at")[:1]
+        return unanswered.order_by("-pk").values_list(Subquery(first), flat=True).first()
 
 
 class Payment(Transferred, Collects, models.Model):
@@ -221,6 +237,18 @@ class Payment(Transferred, Collects, models.Model):
         return [invoice, *paid] if invoice else paid
 
 
+class PaymentEventQuerySet(models.QuerySet):
+    def last_answer_at(self, gateway):
+        """When `gateway` last said anything definite of a payment; waiting in silence is a step, too."""
+        asked = (Payment.State.CREATED, Payment.State.UNKNOWN)
+        answers = self.filter(payment__gateway=gateway).exclude(
+            Q(from_state=Payment.State.CREATED)
+            | Q(to_state__in=asked)
+            | Q(from_state=F("to_state"))
+        )
+        return answers.order_by("-id").values_list("at", flat=True).first()
+
+
 class PaymentEvent(models.Model):
     """One transition of a payment."""
 
@@ -229,6 +257,8 @@ class PaymentEvent(models.Model):
     to_state = models.CharField(max_length=16)
     detail = models.CharField(max_length=200, blank=True)
     at = models.DateTimeField()
+
+    objects = PaymentEventQuerySet.as_manager()
 
     class Meta:
         triggers = [INSERT_ONLY]

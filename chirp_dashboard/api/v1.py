@@ -31,6 +31,10 @@ class V1(NinjaAPI):
         """The verb of the code, as a generated client will call it: `createApp`."""
         return to_camel(operation.view_func.__name__)
 
+    def get_content_type(self):
+        """As errors have it, and answers that are written by hand: JSON is UTF-8 without saying so."""
+        return self.renderer.media_type
+
 
 api = V1(
     title="Phone numbers",

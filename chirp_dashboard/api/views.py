@@ -1,6 +1,7 @@
 """Phone numbers as the API shows them: rows of dicts, built in one query a page."""
 
 from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connection
 from django.db.models import DateTimeField, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce, JSONObject
 
@@ -10,6 +11,7 @@ from chirp_dashboard.postgres.prepared import prepared_cursor
 
 from .paging import cursor_of
 
+COUNTED_TO = 10_000
 FACTS = ("public_id", "number", "number_type", "city", "region", "capabilities", "label", "state",
          "is_test", "rental_amount", "interval_months", "currency", "releases_on", "purchased_at")  # fmt: skip
 
@@ -40,9 +42,10 @@ def rows_of(numbers):
     )
 
 
-# A page of everything an organization has, as `rows_of` would read it. Planned once a connection: putting
-# it together and planning it took longer than reading the rows.
-PAGE_OF_ALL = """
+# A page of what an organization has, as `rows_of` would read it, with how many there are. Putting this together
+# took longer than reading the rows. Without digits to look for, it is planned once a connection; a search is
+# planned for its digits, which may stand in all numbers or in none.
+PAGE = """
     SELECT number.id, number.public_id, number.number, number.number_type, number.city, number.region,
            number.capabilities, number.label, number.state, number.is_test, number.rental_amount,
            number.interval_months, number.currency, number.releases_on, number.purchased_at,
@@ -56,22 +59,57 @@ PAGE_OF_ALL = """
                      WHERE activity.organization_id = number.organization_id
                        AND activity.subject = number.public_id
                      ORDER BY activity.id DESC LIMIT 1), number.purchased_at) AS changed_at,
-           (SELECT numbers FROM numbers_totals WHERE organization_id = %s) AS total
+           ({total}) AS total
     FROM numbers_phonenumber number
-    WHERE number.organization_id = %s AND number.state <> 'released'
-      AND (number.number, number.id) > (%s, %s)
-    ORDER BY number.number, number.id LIMIT %s
+    WHERE number.organization_id = %(organization)s AND number.state <> 'released'{condition}
+      AND (number.number, number.id) > (%(number)s, %(id)s)
+    ORDER BY number.number, number.id LIMIT %(limit)s
+"""
+ALL = "SELECT numbers FROM numbers_totals WHERE organization_id = %(organization)s"
+COUNTED = """SELECT count(*) FROM (
+    SELECT FROM numbers_phonenumber number
+    WHERE number.organization_id = %(organization)s AND number.state <> 'released'{condition}
+    LIMIT %(counted_to)s) AS counted"""
+OF_TYPE = " AND number.number_type = %(type)s"
+WITH_DIGITS = " AND number.search LIKE %(digits)s"
+
+PAGE_OF_APP = """
+    SELECT assignment.id, assignment.number, assignment.assigned_at, number.public_id,
+           (SELECT count(*) FROM (
+                SELECT FROM numbers_assignment
+                WHERE application_id = %(application)s AND ended_at IS NULL
+                LIMIT %(counted_to)s) AS counted) AS total
+    FROM numbers_assignment assignment
+    JOIN numbers_phonenumber number ON number.id = assignment.phone_number_id
+    WHERE assignment.application_id = %(application)s AND assignment.ended_at IS NULL
+      AND (assignment.number, assignment.id) > (%(number)s, %(id)s)
+    ORDER BY assignment.number, assignment.id LIMIT %(limit)s
 """
 
 
-def page_of_all(organization, *, after, limit):
-    """`(rows, cursor, total)` of the numbers of `organization` behind `after`; total None without rows."""
-    start = after or ("", 0)
-    with prepared_cursor() as cursor:
-        cursor.execute(PAGE_OF_ALL, [organization.pk, organization.pk, *start, limit + 1])
-        names = [column.name for column in cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    more, rows = len(rows) > limit, rows[:limit]
+def page_of_all(organization, page, *, number_type="", digits=""):
+    """`(rows, cursor, total)` of the numbers of `organization`, or of those of a type or with `digits`."""
+    condition = (OF_TYPE if number_type else "") + (WITH_DIGITS if digits else "")
+    total = COUNTED.format(condition=condition) if condition else ALL
+    given = {"organization": organization.pk, "type": number_type, "digits": f"%{digits}%"}
+    statement = PAGE.format(condition=condition, total=total)
+    return read(statement, given, page, cursor=connection.cursor if digits else prepared_cursor)
+
+
+def page_of_app(application, page):
+    """`(rows, cursor, total)` of the numbers assigned to `application`."""
+    return read(PAGE_OF_APP, {"application": application.pk}, page)
+
+
+def read(statement, given, page, *, cursor=prepared_cursor):
+    """The rows of `page`; the total is None without rows, and one too many beyond what is counted."""
+    number, pk = page.after or ("", 0)
+    place = {"number": number, "id": pk, "limit": page.limit + 1, "counted_to": COUNTED_TO + 1}
+    with cursor() as reading:
+        reading.execute(statement, given | place)
+        names = [column.name for column in reading.description]
+        rows = [dict(zip(names, row, strict=True)) for row in reading.fetchall()]
+    more, rows = len(rows) > page.limit, rows[: page.limit]
     last = cursor_of(rows[-1]["number"], rows[-1]["id"]) if more else None
     return rows, last, rows[0]["total"] if rows else None
 

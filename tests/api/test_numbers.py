@@ -7,6 +7,7 @@ from chirp_dashboard.api.schemas import NumberList
 from chirp_dashboard.organizations.models import Activity, Application
 
 from ..numbers.conftest import number, prices, purchase, stock
+from ..numbers.owned import own_many, put
 
 __all__ = ["number", "prices", "purchase", "stock"]
 
@@ -219,3 +220,77 @@ def test_summary_and_records_add_up(admin_call, number):
 def test_record_of_another_organization_is_404(admin_call, rival_call, number):
     record = admin_call("GET", "/organization/billing/records").json()["records"][0]
     assert rival_call("GET", f"/organization/billing/records/{record['id']}").status_code == 404
+
+
+# Pages of lists -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(organization, storefront):
+    """Five local numbers and three toll-free ones, the first four of them in the storefront."""
+    rows = own_many(organization, 8)
+    for row in rows[5:]:
+        row.number_type = "tollfree"
+        row.save(update_fields=["number_type"])
+    put(rows[:4], storefront)
+    return rows
+
+
+def pages(call, path):
+    """All numbers of a list, asked for two at a time, and the totals its pages gave."""
+    found, totals, cursor = [], [], ""
+    while cursor is not None:
+        page = call("GET", f"{path}limit=2&cursor={cursor}").json()
+        found += [each["number"] for each in page["phoneNumbers"]]
+        totals.append(page["totalCount"])
+        cursor = page["nextCursor"]
+    return found, set(totals)
+
+
+def test_pages_of_a_type_have_all_of_it_once(admin_call, many):
+    found, totals = pages(admin_call, "/organization/phone-numbers?numberType=tollfree&")
+    assert found == sorted(row.number for row in many[5:])
+    assert totals == {3}
+
+
+def test_pages_of_a_search_have_all_that_was_found_once(admin_call, many):
+    digits = many[0].number[-7:-2]
+    expected = sorted(row.number for row in many if digits in row.number)
+    assert len(expected) > 2
+    found, totals = pages(admin_call, f"/organization/phone-numbers?q={digits}&")
+    assert (found, totals) == (expected, {len(expected)})
+
+
+def test_type_and_digits_narrow_together(admin_call, many):
+    local, other = many[0].number[-7:], many[5].number[-7:]
+    path = "/organization/phone-numbers?numberType=tollfree&"
+    assert pages(admin_call, f"{path}q={local}&")[0] == []
+    assert pages(admin_call, f"{path}q={other}&")[0] == [many[5].number]
+
+
+def test_pages_of_an_app_have_its_numbers_alone(app_call, many):
+    found, totals = pages(app_call, "/phone-numbers?")
+    assert (found, totals) == (sorted(row.number for row in many[:4]), {4})
+
+
+@pytest.mark.parametrize("query", ["", "numberType=local&", "q=1&"])
+def test_page_behind_the_last_one_still_has_the_total(admin_call, many, query):
+    path = f"/organization/phone-numbers?{query}"
+    total = admin_call("GET", path).json()["totalCount"]
+    beyond = admin_call("GET", f"{path}cursor=p999999999999999-1").json()
+    assert beyond == {"phoneNumbers": [], "nextCursor": None, "totalCount": total}
+
+
+def test_rivals_numbers_are_in_no_filtered_list(rival_call, many):
+    for query in ("", "numberType=local&", "q=1&"):
+        assert pages(rival_call, f"/organization/phone-numbers?{query}") == ([], {0})
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/organization/phone-numbers", "/organization/phone-numbers?numberType=local",
+     "/organization/phone-numbers?q=1", "/organization/apps", "/organization/billing/records",
+     "/organization/nothing"],
+)  # fmt: skip
+def test_every_answer_names_its_type_alike(admin_call, number, path):
+    assert admin_call("GET", path).headers["Content-Type"] == "application/json"

@@ -3,7 +3,6 @@
 from typing import Literal
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema, Status
 from ninja.responses import Response
@@ -26,12 +25,13 @@ from chirp_dashboard.api.schemas import (
 from chirp_dashboard.api.shapes import Text, Type
 from chirp_dashboard.api.tags import check_match, tagged
 from chirp_dashboard.api.views import (
+    COUNTED_TO,
     assigned_view,
     assigned_view_with_facts,
     number_view,
     owned,
     page_of_all,
-    rows_of,
+    page_of_app,
     view_of,
 )
 from chirp_dashboard.numbers.models import Assignment, Totals
@@ -43,7 +43,6 @@ from chirp_dashboard.organizations.models import Activity, Application
 from .applications import find_app
 
 router = Router(by_alias=True, tags=["Phone numbers"])
-COUNTED_TO = 10_000
 
 
 def find_number(request, phoneNumberId, *, live=True):
@@ -55,9 +54,12 @@ def find_number(request, phoneNumberId, *, live=True):
     raise ApiError(404, "Your organization has no such number.", param="phoneNumberId")
 
 
-def capped(rows):
-    """How many rows, or None beyond what is counted."""
-    count = rows.values("pk")[: COUNTED_TO + 1].count()
+def count_up_to(rows):
+    return rows.values("pk")[: COUNTED_TO + 1].count()
+
+
+def capped(count):
+    """`count`, or None beyond what is counted."""
     return count if count <= COUNTED_TO else None
 
 
@@ -69,13 +71,10 @@ def capped(rows):
 )
 def list_numbers_of_app(request, page: Query[paging.NumberPageQuery]):
     application = request.key.application
-    assigned = Assignment.objects.open().filter(application=application)
-    rows, cursor = page.read(
-        assigned.values("number", "assigned_at", phone_number_id_=F("phone_number__public_id"))
-    )
+    rows, cursor, count = page_of_app(application, page)
     shown = [
         {
-            "phoneNumberId": row["phone_number_id_"],
+            "phoneNumberId": row["public_id"],
             "appId": application.public_id,
             "number": row["number"],
             "createdAt": row["assigned_at"],
@@ -83,7 +82,9 @@ def list_numbers_of_app(request, page: Query[paging.NumberPageQuery]):
         }
         for row in rows
     ]
-    return {"phoneNumbers": shown, "nextCursor": cursor, "totalCount": capped(assigned)}
+    if count is None:
+        count = count_up_to(Assignment.objects.open().filter(application=application))
+    return Response({"phoneNumbers": shown, "nextCursor": cursor, "totalCount": capped(count)})
 
 
 @router.post(
@@ -210,36 +211,27 @@ class NumberQuery(paging.NumberPageQuery):
     summary="List the organization's numbers",
 )
 def list_numbers(request, asked: Query[NumberQuery]):
+    """Read and written without a detour: of all requests, programs make this one most."""
+    organization, kind = request.key.organization, asked.numberType or ""
     digits = "".join(filter(str.isdigit, asked.q))[:20]
-    if not asked.numberType and not digits:
-        return list_all(request.key.organization, asked)
-    return list_found(request.key.organization, asked, digits)
-
-
-def list_all(organization, asked):
-    """Without a filter, the common case: read and written without a detour."""
-    rows, cursor, count = page_of_all(organization, after=asked.after, limit=asked.limit)
+    rows, cursor, count = page_of_all(organization, asked, number_type=kind, digits=digits)
+    if not kind and not digits:
+        count = total(organization) if count is None else count
+    else:
+        count = capped(found(organization, kind, digits) if count is None else count)
     return Response(
         {
             "phoneNumbers": [number_view(row) for row in rows],
             "nextCursor": cursor,
-            "totalCount": total(organization) if count is None else count,
+            "totalCount": count,
         }
     )
 
 
-def list_found(organization, asked, digits):
-    numbers = owned(organization)
-    if asked.numberType:
-        numbers = numbers.filter(number_type=asked.numberType)
-    if digits:
-        numbers = numbers.filter(search__contains=digits)
-    rows, cursor = asked.read(rows_of(numbers))
-    return {
-        "phoneNumbers": [number_view(row) for row in rows],
-        "nextCursor": cursor,
-        "totalCount": capped(numbers),
-    }
+def found(organization, kind, digits):
+    """How many there are, where a page behind the last row is asked for."""
+    numbers = owned(organization).filter(search__contains=digits)
+    return count_up_to(numbers.filter(number_type=kind) if kind else numbers)
 
 
 def total(organization):

@@ -154,9 +154,15 @@ def parameters():
 
 
 def strict(view, known):
-    """Refuse what `view` does not read: a mistyped filter must not find everything."""
+    """Refuse what `view` does not read: a mistyped filter must not find everything.
+
+    An `offset` too, where there is only a cursor: it would give the first page for ever. The older lists,
+    those of keys, read it. A NUL, which the database does not even compare, is in the name of nothing.
+    """
 
     def only_known(request, *args, **kwargs):
+        if any("\0" in f"{name}" for name in kwargs.values()):
+            return answer(404)
         read = known.get(request.method)
         for name in request.GET if read is not None else ():
             if name not in read:

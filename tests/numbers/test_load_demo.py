@@ -4,9 +4,10 @@ import stat
 from datetime import UTC, datetime
 
 import pytest
+import time_machine
 from django.core.management import CommandError, call_command
 
-from chirp_dashboard.billing.models import Invoice, Price
+from chirp_dashboard.billing.models import Dunning, Invoice, Price
 from chirp_dashboard.numbers.management.commands.load_demo import Demo
 from chirp_dashboard.numbers.models import InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.organizations.models import Organization, User
@@ -14,6 +15,7 @@ from chirp_dashboard.organizations.permissions import Role
 
 from .conftest import in_stock
 
+DAY = datetime(2026, 11, 23, 17, tzinfo=UTC)
 NUMBERS = [
     *(f"+1212555018{n}" for n in range(1, 6)),
     *("+14155550131", "+14155550132", "+12065550177", "+13055550150"),
@@ -96,6 +98,26 @@ def test_whenever_it_is_loaded_there_is_something_of_everything(needed, at):
     assert all(invoice.due_on >= demo.local_date(at) for invoice in invoices.unpaid())
     moments = list(demo.activity.order_by("id").values_list("at", flat=True))
     assert max(moments) <= at
+
+
+@pytest.mark.parametrize("at", [DAY, datetime(2028, 2, 29, 12, tzinfo=UTC)], ids=str)
+def test_unpaid_rent_can_be_added_to_it(needed, data_dir, at, capsys):
+    for digit in (1, 2):
+        in_stock(f"+1201555010{digit}", area_code="201")
+    Demo(password="irrelevant", at=at).load()
+    (data_dir / "demo_password").write_text("correct horse\n")
+    with time_machine.travel(at, tick=False):
+        for _ in range(2):
+            call_command("load_demo", "--unpaid")
+    late = Organization.objects.get(slug="late")
+    assert "is there already" in capsys.readouterr().out
+    assert User.objects.get(email="owner@late.example").check_password("correct horse")
+    assert PhoneNumber.objects.filter(organization=late, state="active").count() == 2
+    assert late.invoices.unpaid().first().due_on < late.local_date(at)
+    dunning = Dunning.objects.get(organization=late)
+    assert [step.rung for step in dunning.steps.all()] == [0]
+    assert dunning.next_on > late.local_date(at)
+    call_command("check_books", on=late.local_date(at))
 
 
 def test_loading_it_again_changes_nothing(needed, capsys):

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from chirp_dashboard.billing.models import NumberType, Payment, Price, Rental
+from chirp_dashboard.billing.models import Dunning, NumberType, Payment, Price, Rental
 from chirp_dashboard.billing.periods import billing_dates
 from chirp_dashboard.numbers.models import Hold, InventoryNumber, Order, PhoneNumber
 from chirp_dashboard.numbers.models.quotes import Quote
@@ -45,9 +45,30 @@ FIRST_DAY = 85  # days ago
 class Command(BaseCommand):
     help = "Load the demo into an empty database (development only)."
 
-    def handle(self, **options):
+    def add_arguments(self, parser):
+        parser.add_argument(
+            "--unpaid", action="store_true",
+            help="also an organization whose rent is unpaid; may be added to a demo that is loaded",
+        )  # fmt: skip
+
+    def handle(self, *, unpaid=False, **options):
         if settings.PRODUCTION:
             raise CommandError("The demo has known people in it and is for development only.")
+        self.load_demo()
+        if unpaid:
+            self.load_unpaid()
+
+    def load_unpaid(self):
+        if Organization.objects.filter(slug="late").exists():
+            self.stdout.write("The organization whose rent is unpaid is there already.")
+            return
+        password = password_file().read_text().strip()
+        with transaction.atomic():
+            Unpaid(password=password, at=timezone.now()).load()
+        Dunning.objects.walk(at=timezone.now())
+        self.stdout.write("Rent is unpaid at owner@late.example; the password is the same.")
+
+    def load_demo(self):
         if Organization.objects.filter(slug="demo").exists():
             self.stdout.write(f"The demo is loaded already; its password is in {password_file()}.")
             return
@@ -242,3 +263,21 @@ class Demo:
                 self.demo, amount=invoice.due, received_on=self.demo.local_date(at),
                 reference=f"Transfer for invoice {invoice.number:06d}", by=self.operator, at=at,
             )  # fmt: skip
+
+
+class Unpaid(Demo):
+    """An organization beside a loaded demo that has paid nothing for three months."""
+
+    def load(self):
+        self.operator = User.objects.get(email="operator@demo.example")
+        self.demo = self.organization("Late", "late")
+        self.owner = self.person(self.demo, Role.OWNER, "Lara Late")
+        shop = self.application(self.demo, self.owner, "Late shop")
+        self.billed_through = self.demo.local_date(self.ago(FIRST_DAY))
+        local = InventoryNumber.objects.filter(country="US", number_type=NumberType.LOCAL)
+        free = local.for_sale(at=self.now).order_by("number")
+        self.purchase(84, *free.values_list("number", flat=True)[:2], application=shop)
+        self.bill(until=self.now)
+
+    def pay(self, *, at):
+        """Nothing."""

@@ -170,7 +170,10 @@ def said_in_words(response, case):
             or (response.status_code == 412 and "if-match" in headers)
             or (response.status_code == 422 and "idempotency-key" in headers)
         )
-    wrong = response.json()["error"].get("param", "")
+    error = response.json()["error"]
+    if error.get("code") == "phone_number_not_assigned":
+        return True
+    wrong = error.get("param", "")
     label = case.operation.label
     return (
         (wrong == "end_date" and "/billing/" in label)  # before start_date

@@ -1,5 +1,6 @@
 """Billing in Chromium: with script and without, wide and narrow, light and dark."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -45,11 +46,12 @@ def test_search_swaps_the_numbers_and_keeps_the_rest(visit, billing_person, bill
     page = visit(billing_person, path=PER_NUMBER)
     wanted = billed[30].phone_number
     box = page.get_by_label("Search digits or label")
-    box.press_sequentially(wanted.number[-4:])
+    digits = wanted.number[-7:]  # fewer may stand in the area code, too
+    box.press_sequentially(digits)
     expect(page.locator("#per-number tbody tr")).to_have_count(1)
     expect(page.locator("#per-number")).to_contain_text(wanted.display)
     expect(box).to_be_focused()
-    assert f"q={wanted.number[-4:]}" in page.url
+    expect(page).to_have_url(re.compile(f"q={digits}"))
 
 
 def test_pages_of_numbers_turn_in_place_and_back(visit, billing_person, billed):
@@ -101,7 +103,7 @@ def test_bars_say_exact_sums_to_the_keyboard(visit, billing_person, billed):
     bar.focus()
     expect(bar.locator(".tip")).to_have_css("opacity", "1")
     expect(bar.locator(".tip")).to_contain_text("$60.00")
-    assert "$60.00" in bar.get_attribute("aria-label")
+    expect(bar).to_have_attribute("aria-label", re.compile(r"\$60\.00"))
 
 
 def test_calendar_is_a_grid_when_wide_and_a_list_when_narrow(visit, billing_person, billed):

@@ -17,7 +17,7 @@ def invoice(organization):
     """2.00 due since the first of a month that has passed by any clock."""
     organization.gateway = "test"
     organization.save()
-    day = timezone.now().date().replace(day=1)
+    day = (timezone.now() - timedelta(days=2)).date().replace(day=1)
     rent(organization, on=(day - timedelta(days=20)).replace(day=1))
     run(day)
     return Invoice.objects.latest("number")

@@ -98,7 +98,8 @@ def page_of_all(organization, page, *, number_type="", digits=""):
 
 def page_of_app(application, page):
     """`(rows, cursor, total)` of the numbers assigned to `application`."""
-    return read(PAGE_OF_APP, {"application": application.pk}, page)
+    given = {"application": application.pk}
+    return read(PAGE_OF_APP, given, page, cursor=connection.cursor)  # planned for this limit
 
 
 def read(statement, given, page, *, cursor=prepared_cursor):

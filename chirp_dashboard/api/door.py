@@ -22,7 +22,7 @@ from .models import KEPT_FOR, Answer, Window
 PER_MINUTE = {"general": 120, "management": 60}
 MANAGED = ("/v1/organization/apps", "/v1/organization/app-keys", "/v1/organization/admin-keys", "/v1/webhooks")  # fmt: skip
 WITH_BODY = {"POST", "PUT", "PATCH"}
-ORDERING = re.compile(r"/v1/organization/(orders|phone-numbers/(?P<app>[^/]+)/purchase)")
+ORDERING = re.compile(r"/v1/organization/(orders|phone-numbers/(?P<app>[^/\0]+)/purchase)")
 LONGEST_KEY = 255
 IDEMPOTENCY_KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 UNSTORED = {401, 413, 415, 429}

@@ -162,6 +162,13 @@ def test_unusable_key_is_refused(admin_call, name):
     assert not Application.objects.exists()
 
 
+def test_app_with_a_nul_in_its_id_is_found_nowhere_also_with_a_key(admin_call):
+    wanted = {"phoneNumber": "+12125550142", "numberType": "local"}
+    path = "/organization/phone-numbers/a%00b/purchase"
+    response = admin_call("POST", path, wanted, Idempotency_Key="nul")
+    assert (response.status_code, error_of(response)["code"]) == (404, "not_found")
+
+
 def test_parameter_that_nothing_reads_is_400(admin_call):
     response = admin_call("GET", "/organization/available-phone-numbers?areacode=212")
     assert response.status_code == 400

@@ -1,5 +1,6 @@
 """Webhooks: written with the change, signed, sent to public addresses only, retried, shown."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -189,6 +190,25 @@ def work():
         sending.send_due(limit=5), sending.send_due(limit=5)
     finally:
         connection.close()
+
+
+def test_webhook_removed_while_a_batch_is_sent_keeps_no_other_from_its_record(
+    storefront, monkeypatch
+):
+    removed, other = hook(storefront), hook(storefront)
+    for webhook in (removed, other):
+        Delivery.objects.test(webhook, at=timezone.now())
+
+    def make_client():  # what is due was claimed, nothing was sent yet
+        Webhook.objects.get(pk=removed.pk).delete()
+        return contextlib.nullcontext()
+
+    done = sending.Result(ok=True, status=200, milliseconds=1)
+    monkeypatch.setattr(sending, "make_client", make_client)
+    monkeypatch.setattr(sending, "post", lambda *sent: done)
+    assert sending.send_due() == 2
+    delivery = Delivery.objects.get()
+    assert (delivery.webhook, delivery.state) == (other, Delivery.State.DELIVERED)
 
 
 def test_days_of_failure_switch_it_off_with_a_mail(receiver, storefront, owner):

@@ -6,7 +6,14 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from chirp_dashboard.organizations.forms import KEPT
-from chirp_dashboard.organizations.models import Activity, Webhook, WebhookEvent, secret_of
+from chirp_dashboard.organizations.models import (
+    Activity,
+    Webhook,
+    WebhookEvent,
+    rotate_secret,
+    secret_of,
+)
+from chirp_dashboard.organizations.models.applications import WebhookGone
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SETTINGS = "/o/northwind/apps/storefront/settings/"
@@ -236,3 +243,40 @@ def test_webhook_of_others_is_not_found(rival_client, storefront, webhook):
     for path in (CREATE, change(webhook), remove(webhook)):
         assert rival_client.post(path, SENT).status_code == 404
     assert Webhook.objects.get().url == webhook.url
+
+
+def test_change_keeps_a_secret_that_was_rotated_since_it_was_read(storefront, webhook, owner):
+    read_before = Webhook.objects.get(pk=webhook.pk)
+    told = rotate_secret(webhook, by=owner, at=NOON)
+    storefront.change_webhook(
+        read_before, url=SENT["url"], events=SENT["events"], headers={}, by=owner, at=NOON
+    )
+    storefront.switch_webhook_on(read_before, by=owner, at=NOON)
+    webhook.refresh_from_db()
+    assert webhook.url == SENT["url"]
+    assert secret_of(webhook, webhook.secret_version) == told
+
+
+def test_switching_on_keeps_what_was_changed_since_it_was_read(storefront, webhook, owner):
+    Webhook.objects.filter(pk=webhook.pk).update(disabled_at=NOON)
+    read_before = Webhook.objects.get(pk=webhook.pk)
+    storefront.change_webhook(
+        webhook, url=SENT["url"], events=SENT["events"], headers={}, by=owner, at=NOON
+    )
+    storefront.switch_webhook_on(read_before, by=owner, at=NOON)
+    webhook.refresh_from_db()
+    assert webhook.url == SENT["url"]
+
+
+def test_what_was_removed_is_not_written_again(storefront, webhook, owner):
+    read_before = Webhook.objects.get(pk=webhook.pk)
+    storefront.remove_webhook(webhook, by=owner, at=NOON)
+    with pytest.raises(WebhookGone):
+        storefront.change_webhook(
+            read_before, url=SENT["url"], events=SENT["events"], headers={}, by=owner, at=NOON
+        )
+    with pytest.raises(WebhookGone):
+        storefront.switch_webhook_on(read_before, by=owner, at=NOON)
+    with pytest.raises(WebhookGone):
+        rotate_secret(read_before, by=owner, at=NOON)
+    assert not Webhook.objects.exists()

@@ -109,7 +109,7 @@ def find(application, webhookId):
 def change(request, webhook, payload):
     """Under the lock that every change of it takes, so that no version slips in after the check."""
     webhook.application.lock()
-    webhook.refresh_from_db(fields=["url", "events", "headers", "updated_at", "disabled_at"])
+    webhook.lock()
     given = payload.model_dump(exclude_none=True)
     facts = {
         "url": webhook.url,

@@ -36,6 +36,13 @@ class ApplicationArchived(Refused):
         super().__init__(f"{application} is archived, so nothing was changed.")
 
 
+class WebhookGone(Refused):
+    """The webhook was removed since it was read."""
+
+    def __init__(self):
+        super().__init__("This webhook was removed, so nothing was changed.")
+
+
 class CountUpTo(Subquery):
     """The number of rows of a sliced query."""
 
@@ -201,6 +208,8 @@ class Application(models.Model):
 
     def _write_webhook(self, webhook, *, url, events, headers, by, at):
         """Saving switches a webhook on again that was switched off."""
+        if webhook.pk:
+            webhook.lock()
         before = webhook.facts() if webhook.pk else None
         same = (webhook.url, webhook.events, webhook.headers) == (url, events, headers)
         if same and webhook.disabled_at is None:
@@ -214,10 +223,13 @@ class Application(models.Model):
         )  # fmt: skip
         return webhook
 
+    @transaction.atomic
     def switch_webhook_on(self, webhook, *, by, at):
         """Send events again to a webhook that was switched off because it failed for days."""
+        self._lock_open()
+        webhook.lock()
         facts = {"url": webhook.url, "events": webhook.events, "headers": webhook.headers}
-        return self.change_webhook(webhook, **facts, by=by, at=at)
+        return self._write_webhook(webhook, **facts, by=by, at=at)
 
     @transaction.atomic
     def remove_webhook(self, webhook=None, *, by, at):
@@ -280,6 +292,15 @@ class Webhook(models.Model):
 
     def __str__(self):
         return self.host
+
+    def lock(self):
+        """Hold and read this row: its secret is rotated without the application. Raises WebhookGone."""
+        application = self.application
+        try:
+            self.refresh_from_db(from_queryset=Webhook.objects.select_for_update(no_key=True))
+        except Webhook.DoesNotExist:
+            raise WebhookGone from None
+        self.application = application
 
     @property
     def host(self):

@@ -181,10 +181,15 @@ class Delivery(models.Model):
 
     @transaction.atomic
     def record(self, result, *, at):
-        """Write what one try came to, and when the next one is; `result` has ok, status, text, error, ms."""
-        self.refresh_from_db(
-            fields=["tries", "state"], from_queryset=Delivery.objects.select_for_update(no_key=True)
-        )
+        """Write what one try came to, and when the next one is; `result` has ok, status, text, error, ms.
+
+        Nothing where the webhook was removed while it was sent: the others of the batch have theirs to write.
+        """
+        locked = Delivery.objects.select_for_update(no_key=True)
+        try:
+            self.refresh_from_db(fields=["tries", "state"], from_queryset=locked)
+        except Delivery.DoesNotExist:
+            return
         self.attempts.create(
             at=at, status=result.status, answer=result.text[:LONGEST_ANSWER],
             error=result.error[:200], milliseconds=result.milliseconds,
@@ -272,7 +277,7 @@ def rotate_secret(webhook, *, by, at, seen=None):
     `seen` is the version the form that asks was drawn with: sent twice it rotates once, for a second
     rotation would end the secret that the receiver knows. Refused where somebody else rotated since.
     """
-    webhook.refresh_from_db(from_queryset=Webhook.objects.select_for_update(no_key=True))
+    webhook.lock()
     if seen is not None and seen != webhook.secret_version:
         just_now = webhook.rotated_at and at < webhook.rotated_at + TWICE_WITHIN
         if just_now and seen + 1 == webhook.secret_version:

@@ -127,7 +127,7 @@ def webhook_switch_on(request, org, slug, webhook):
 def webhook_test(request, org, slug, webhook):
     webhook = find_webhook(request, slug, webhook)
     if webhook.application.is_archived:
-        return back(request, slug, f"{webhook.application} is archived.", messages.error)
+        return archived(request, slug, webhook.application)
     Delivery.objects.test(webhook, at=timezone.now())
     return back(request, slug, f"A test event is on its way to {webhook.host}.")
 
@@ -145,6 +145,8 @@ def delivery(request, org, slug, message):
 @requires("manage_webhooks")
 def redeliver(request, org, slug, message):
     found = find_delivery(request, slug, message)
+    if found.webhook.application.is_archived:
+        return archived(request, slug, found.webhook.application)
     try:
         found.redeliver(by=request.user, at=timezone.now())
     except Refused as refusal:
@@ -164,6 +166,8 @@ def delivery_page(request, found, *, status=200, **given):
 def redeliver_failed(request, org, slug):
     """Send again what failed since a moment: everything after an outage of the receiver."""
     application, at = find_application(request, slug), timezone.now()
+    if application.is_archived:
+        return archived(request, slug, application)
     given = request.POST if request.method == "POST" else request.GET
     webhook = application.webhooks.filter(public_id=given.get("webhook", "")).first()
     form = RedeliverForm(
@@ -216,6 +220,11 @@ def find_delivery(request, slug, message):
 def changed(answer):
     """Let the list under a dialog be drawn again."""
     return trigger_client_event(answer, "webhooks-changed")
+
+
+def archived(request, slug, application):
+    """Nothing is sent for an archived application any more."""
+    return back(request, slug, f"{application} is archived.", messages.error)
 
 
 def back(request, slug, text, say=messages.success):

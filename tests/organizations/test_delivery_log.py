@@ -239,3 +239,7 @@ def test_archived_application_is_read_only(developer_client, storefront, webhook
         assert word not in page
     developer_client.post(f"{PAGE}{webhook.public_id}/test/")
     assert Delivery.objects.count() == 1
+    developer_client.post(f"{PAGE}deliveries/{delivery.message_id}/again/")
+    developer_client.post(f"{PAGE}deliveries/failed/", {"since": "all"})
+    delivery.refresh_from_db()
+    assert delivery.state == Delivery.State.FAILED

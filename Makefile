@@ -17,10 +17,10 @@ run: $(INSTALLED) ## Start web, worker and database; HOST, PORT and DATA_DIR may
 	@exec $(BIN)/python manage.py dev
 
 test: $(INSTALLED) ## Run the tests (TESTS=tests/billing for some of them)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-all: $(INSTALLED) ## Run the tests with the full figures
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "slow or not slow" $(TESTS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "slow or not slow" $(TESTS)
 
 bench: $(INSTALLED) ## Measure, as benchmarks/RESULTS.md reports it
 	$(BIN)/python -m benchmarks

@@ -300,10 +300,16 @@ def visit(browser, live_server):
     assert visit.complaints == []
 
 
+LONGEST = ["test_accessibility.py", "test_dev.py", "test_billing_in_browser.py", "test_stateful.py"]
+"""They take a minute and more: begun first, so that no process waits for another at the end."""
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         if "browser" in item.fixturenames:
             item.add_marker("browser")
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_terminal_summary(terminalreporter):

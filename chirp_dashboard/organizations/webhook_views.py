@@ -128,7 +128,10 @@ def webhook_test(request, org, slug, webhook):
     webhook = find_webhook(request, slug, webhook)
     if webhook.application.is_archived:
         return archived(request, slug, webhook.application)
-    Delivery.objects.test(webhook, at=timezone.now())
+    try:
+        Delivery.objects.test(webhook, at=timezone.now())
+    except Refused as refusal:
+        return back(request, slug, str(refusal), messages.error)
     return back(request, slug, f"A test event is on its way to {webhook.host}.")
 
 

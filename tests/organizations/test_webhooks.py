@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from chirp_dashboard.organizations.forms import KEPT
 from chirp_dashboard.organizations.models import (
     Activity,
+    Delivery,
     Webhook,
     WebhookEvent,
     rotate_secret,
@@ -279,4 +280,6 @@ def test_what_was_removed_is_not_written_again(storefront, webhook, owner):
         storefront.switch_webhook_on(read_before, by=owner, at=NOON)
     with pytest.raises(WebhookGone):
         rotate_secret(read_before, by=owner, at=NOON)
+    with pytest.raises(WebhookGone):
+        Delivery.objects.test(read_before, at=NOON)
     assert not Webhook.objects.exists()

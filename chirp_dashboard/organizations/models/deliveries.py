@@ -103,8 +103,10 @@ class DeliveryQuerySet(models.QuerySet):
             )  # fmt: skip
         return count
 
+    @transaction.atomic
     def test(self, webhook, *, at):
-        """Send a test event, whatever `webhook` wants to hear of."""
+        """Send a test event, whatever `webhook` wants to hear of. Raises WebhookGone."""
+        webhook.lock()
         application = webhook.application
         body = {
             "event": "webhook.test",

@@ -7,7 +7,7 @@
   const on = (name, listener, capture = false) => document.addEventListener(name, listener, capture);
   const skew = Date.now() - Date.parse(document.body.dataset.now);
 
-  // --- Saying things -------------------------------------------------------
+  // --- Saying things -----------------------------------------
 
   /** Tell people who cannot see the change. The same words twice are still said twice. */
   function announce(text) {
@@ -30,7 +30,7 @@
 
   on("announce", ({ detail }) => announce(detail.text ?? detail.value));
 
-  // --- What went wrong -----------------------------------------------------
+  // --- What went wrong ---------------------------------------
 
   const UNKNOWN = "Reload the page before you repeat it, to see whether it was done.";
   const REFUSALS = {
@@ -47,7 +47,7 @@
   on("htmx:sendError", () => alarm(`The connection was lost. ${UNKNOWN}`));
   on("htmx:beforeRequest", () => alarm(""));
 
-  // --- Forms in flight -----------------------------------------------------
+  // --- Forms in flight ---------------------------------------
 
   function busy(form, button) {
     if (!button || form.dataset.sending === undefined) return;
@@ -65,8 +65,8 @@
     }
   }
 
-  // A second submit of a form in flight is dropped. A button changes after its name and value were read,
-  // and for a swap only when the answer takes a while.
+  // A second submit in flight is dropped. A button changes after its name and value were read,
+  // for a swap only when the answer takes a while.
   on("submit", (event) => {
     const form = event.target;
     if (form.method !== "post") return;
@@ -83,7 +83,7 @@
   on("htmx:afterRequest", ({ detail }) => { if (detail.elt.matches("form")) idle(detail.elt); });
   addEventListener("pageshow", () => all("form").forEach(idle));
 
-  // --- Focus ---------------------------------------------------------------
+  // --- Focus -------------------------------------------------
 
   /** Give focus back to what had it, or to its successor if a swap replaced it. */
   function refocus(lost) {
@@ -100,7 +100,7 @@
     return name && all("input, select, button").find((field) => field.name === name && field.value === value);
   }
 
-  // --- The one dialog ------------------------------------------------------
+  // --- The one dialog ----------------------------------------
 
   let opener = null;
   let typed = false;
@@ -144,7 +144,7 @@
     if (x < box.left || x > box.right || y < box.top || y > box.bottom) target.close();
   });
 
-  // An answer that was redirected is a whole page: go there instead of showing it in the dialog.
+  // An answer that was redirected is a whole page: go there.
   on("htmx:beforeSwap", ({ detail }) => {
     if (!isDialog(detail.target) || !detail.xhr.responseURL) return;
     const asked = new URL(detail.pathInfo.finalRequestPath, location.href);
@@ -160,11 +160,10 @@
   on("htmx:afterSwap", ({ detail: { target, xhr } }) => {
     if (!isDialog(target)) return;
     typed = (typed && xhr.status >= 400) || !!target.querySelector(".once");
-    if (target.children.length) showDialog(target);
-    else target.close();
+    if (!target.children.length) target.close();
   });
 
-  // --- Toasts --------------------------------------------------------------
+  // --- Toasts ------------------------------------------------
 
   function dismiss(toast) {
     toast.remove();
@@ -188,7 +187,7 @@
   const welcomeAll = () => all("#toasts .toast").forEach(welcome);
   new MutationObserver(welcomeAll).observe($("toasts"), { childList: true });
 
-  // --- Copy ----------------------------------------------------------------
+  // --- Copy --------------------------------------------------
 
   async function copy(button) {
     const { copy: text, copyName = text } = button.dataset;
@@ -206,7 +205,7 @@
     setTimeout(() => { note.remove(); delete button.dataset.copied; }, 1500);
   }
 
-  // --- Time left -----------------------------------------------------------
+  // --- Time left ---------------------------------------------
 
   function count(clock) {
     const left = Math.max(0, Math.round((Date.parse(clock.dataset.until) - Date.now() + skew) / 1000));
@@ -227,7 +226,7 @@
   setInterval(tick, 1000);
   on("visibilitychange", tick);
 
-  // --- Choosing rows -------------------------------------------------------
+  // --- Choosing rows -----------------------------------------
 
   /** Keep the count and the header box of a form's table true. */
   function recount(form) {
@@ -249,7 +248,7 @@
     recount(form);
   });
 
-  // --- Clicks and keys -----------------------------------------------------
+  // --- Clicks and keys ---------------------------------------
 
   on("click", (event) => {
     const hit = (selector) => event.target.closest(selector);
@@ -278,7 +277,7 @@
     next.focus();
   });
 
-  // --- Swaps ---------------------------------------------------------------
+  // --- Swaps -------------------------------------------------
 
   // A swap keeps what people held: focus, and a popover that was open.
   let held = null;
@@ -288,7 +287,9 @@
     held = target.contains(document.activeElement) ? document.activeElement : null;
     open = all("[popover]:popover-open", target).map((element) => element.id);
   });
-  on("htmx:afterSettle", () => {
+  on("htmx:afterSettle", ({ detail: { target } }) => {
+    // Only now htmx hears its forms: one sent before would leave the page.
+    if (isDialog(target) && target.children.length) showDialog(target);
     for (const id of open) $(id)?.showPopover();
     if (held && !$("dialog").open) refocus(held);
     open = [];

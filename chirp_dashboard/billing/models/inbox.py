@@ -31,7 +31,7 @@ class Unanswered(Exception):
     """The gateway gave no usable answer, so the event waits."""
 
 
-class NothingToDo(Exception):
+class EventIgnored(Exception):
     """The event is about nothing of ours. The text says why."""
 
 
@@ -145,7 +145,7 @@ class InboxEvent(models.Model):
             return 0
         try:
             self._look(at=at)
-        except NothingToDo as reason:
+        except EventIgnored as reason:
             self._end(taken, self.State.IGNORED, at=at, error=str(reason))
         except Exception as failure:
             if not connection.is_usable():
@@ -178,7 +178,7 @@ class InboxEvent(models.Model):
             raise UnknownGateway(f"The gateway “{self.gateway}” is not set up here.")
         notice = gateway.read(self.body.encode())
         if reason := gateway.reason_to_ignore(notice):
-            raise NothingToDo(reason)
+            raise EventIgnored(reason)
         HANDLERS[notice.kind](gateway, notice, at=at)
 
     def _end(self, taken, state, *, at, error=""):
@@ -259,7 +259,7 @@ def look_at_card(gateway, notice, *, at):
     known = Customer.objects.filter(gateway=gateway.name).exclude(gateway_id="")
     customer = known.filter(gateway_id=notice.customer).first()
     if customer is None:
-        raise NothingToDo("No customer of ours.")
+        raise EventIgnored("No customer of ours.")
     try:
         customer.refresh()
     except GatewaySilent as silence:
@@ -296,4 +296,4 @@ def missing(notice, reason):
     """What to raise when nothing of ours is found: with a reference of ours it is waited for."""
     if notice.reference:
         return NotHereYet(f"Nothing here has the reference {notice.reference}.")
-    return NothingToDo(reason)
+    return EventIgnored(reason)

@@ -226,8 +226,9 @@ def chromium_path():
 @pytest.fixture(scope="module")
 def browser():
     # Module scope: Playwright's event loop, left running, would break every later asyncio.run().
-    from playwright.sync_api import Error, sync_playwright
+    from playwright.sync_api import Error, expect, sync_playwright
 
+    expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
     with sync_playwright() as playwright:
         path = chromium_path() or playwright.chromium.executable_path
         if not Path(path).exists():
@@ -264,7 +265,7 @@ class Visit:
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(20_000)
         self.contexts.append(context)
         if user:
             cookie = signed_in(user).cookies[settings.SESSION_COOKIE_NAME].value

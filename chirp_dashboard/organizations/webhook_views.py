@@ -172,7 +172,8 @@ def redeliver_failed(request, org, slug):
     if application.is_archived:
         return archived(request, slug, application)
     given = request.POST if request.method == "POST" else request.GET
-    webhook = application.webhooks.filter(public_id=given.get("webhook", "")).first()
+    asked = given.get("webhook", "").replace("\0", "?")  # without one: of all there are
+    webhook = get_object_or_404(application.webhooks, public_id=asked) if asked else None
     form = RedeliverForm(
         request.POST or None, counts=count_failed(application, webhook, at=at), at=at
     )

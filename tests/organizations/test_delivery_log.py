@@ -4,6 +4,7 @@ import gzip
 import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 from django.contrib.staticfiles import finders
@@ -187,6 +188,19 @@ def test_all_that_failed_since_is_sent_again(developer_client, storefront, alert
     assert developer_client.post(path, {"since": "day"}).status_code == 409, "sent twice"
     assert developer_client.post(path, {"since": "ever"}).status_code == 422
     assert Activity.objects.get(verb="webhook_redelivered").after["count"] == 1
+
+
+@pytest.mark.parametrize("gone", ["whk_gone", "%00"])
+def test_what_failed_of_a_webhook_that_is_gone_is_not_that_of_the_others(
+    developer_client, webhook, gone
+):
+    delivery = failed(webhook, at=timezone.now())
+    path = PAGE + "deliveries/failed/"
+    assert developer_client.get(f"{path}?webhook={gone}").status_code == 404
+    sent_there = {"since": "day", "webhook": unquote(gone)}
+    assert developer_client.post(path, sent_there).status_code == 404
+    delivery.refresh_from_db()
+    assert delivery.state == Delivery.State.FAILED
 
 
 def test_switched_off_webhook_is_switched_on(developer_client, storefront):

@@ -4,7 +4,8 @@ from django.db import connection
 
 from chirp_dashboard.organizations.models import WebhookEvent
 
-# One statement whatever the numbers; where nobody listens it writes nothing.
+# One statement whatever the numbers; where nobody listens it writes nothing. A webhook that is being removed
+# is waited for: else the change would fail with the event, whose webhook is gone when it is committed.
 WRITE = """
     INSERT INTO organizations_delivery
         (message_id, webhook_id, event, body, happened_at, state, tries, next_try_at)
@@ -31,6 +32,7 @@ WRITE = """
       AND webhook.events @> to_jsonb(%(event)s::text)
       AND (assignment.ended_at IS NULL OR assignment.ended_at = %(ended_at)s)
       AND (%(application)s::bigint IS NULL OR application.id = %(application)s::bigint)
+    FOR KEY SHARE OF webhook
 """
 MESSAGES = {event.value: event.label for event in WebhookEvent}
 

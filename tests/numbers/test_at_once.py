@@ -3,16 +3,18 @@
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection, transaction
 
 from chirp_dashboard.billing.models import Standing
+from chirp_dashboard.numbers import notifying
 from chirp_dashboard.numbers.books import check_books
 from chirp_dashboard.numbers.models import Assignment, Hold, Order, PhoneNumber, releasing
 from chirp_dashboard.numbers.models.assigning import AssignmentRefused
 from chirp_dashboard.numbers.models.suspending import FollowsStanding
-from chirp_dashboard.organizations.models import Activity, Application
+from chirp_dashboard.organizations.models import Activity, Application, Delivery, Webhook
 
 from .conftest import NOON
 
@@ -283,3 +285,69 @@ def test_with_numbers_before_applications_they_wait_for_each_other(
     monkeypatch.setattr(FollowsStanding, "_change", staticmethod(change_then_resume))
     monkeypatch.setattr(FollowsStanding, "_resume_applications", lambda *_, **__: None)
     assert not collide(monkeypatch, "lock", assign(being_restored, the(storefront), owner))
+
+
+# Webhooks that are removed ----------------------------------------------------------------------
+
+UNANSWERED = SimpleNamespace(ok=False, status=500, text="", error="", milliseconds=9)
+
+
+@pytest.fixture
+def told(shared, storefront, owner):
+    """A webhook of an application that has the number."""
+    return storefront.add_webhook(
+        url="https://hooks.example.com/in", events=["phone_numbers.released"], headers={},
+        by=owner, at=NOON,
+    )  # fmt: skip
+
+
+def test_webhook_is_not_removed_under_an_event_that_is_being_written(
+    shared, storefront, told, owner
+):
+    with transaction.atomic():
+        the(shared).release(when="now", by=owner, at=NOON)
+        removing = Meanwhile(lambda: the(storefront).remove_webhook(the(told), by=owner, at=NOON))
+        assert removing.waits()
+    removing.ends()
+    assert the(shared).is_released
+    assert not Webhook.objects.exists()
+
+
+def test_no_event_is_written_for_a_webhook_that_is_being_removed(shared, storefront, told, owner):
+    with transaction.atomic():
+        the(storefront).remove_webhook(the(told), by=owner, at=NOON)
+        releasing_now = Meanwhile(lambda: the(shared).release(when="now", by=owner, at=NOON))
+        assert releasing_now.waits()
+    releasing_now.ends()
+    assert the(shared).is_released
+    assert not Delivery.objects.exists()
+
+
+def test_without_the_webhooks_lock_the_release_would_fail_with_its_event(
+    shared, storefront, told, owner, monkeypatch
+):
+    monkeypatch.setattr(notifying, "WRITE", notifying.WRITE.replace("FOR KEY SHARE OF webhook", ""))
+    with transaction.atomic():
+        the(storefront).remove_webhook(the(told), by=owner, at=NOON)
+        releasing_now = Meanwhile(lambda: the(shared).release(when="now", by=owner, at=NOON))
+        assert releasing_now.waits()
+    with pytest.raises(AssertionError, match="violates foreign key"):
+        releasing_now.ends()
+    assert not the(shared).is_released
+
+
+def test_removing_a_webhook_waits_in_turn_with_what_is_being_sent(storefront, told, owner):
+    delivery = Delivery.objects.test(told, at=NOON)
+    with transaction.atomic():
+        told.lock(no_key=False)
+        recording = Meanwhile(lambda: the(delivery).record(UNANSWERED, at=NOON))
+        assert recording.waits()
+        the(storefront).remove_webhook(told, by=owner, at=NOON)
+    recording.ends()
+
+
+def test_webhook_removed_twice_at_once_is_removed_once(storefront, told, owner):
+    seen = the(told)
+    storefront.remove_webhook(told, by=owner, at=NOON)
+    storefront.remove_webhook(seen, by=owner, at=NOON)
+    assert Activity.objects.filter(verb="webhook_removed").count() == 1

@@ -238,6 +238,10 @@ class Application(models.Model):
         webhook = webhook or self.webhook
         if webhook is None:
             return
+        try:
+            webhook.lock(no_key=False)
+        except WebhookGone:
+            return
         before = webhook.facts()
         webhook.delete()
         Activity.objects.record(
@@ -293,11 +297,14 @@ class Webhook(models.Model):
     def __str__(self):
         return self.host
 
-    def lock(self):
-        """Hold and read this row: its secret is rotated without the application. Raises WebhookGone."""
+    def lock(self, *, no_key=True):
+        """Hold and read this row: its secret is rotated without the application. Raises WebhookGone.
+
+        Comes before its deliveries. With `no_key` False nobody writes an event for it meanwhile.
+        """
         application = self.application
         try:
-            self.refresh_from_db(from_queryset=Webhook.objects.select_for_update(no_key=True))
+            self.refresh_from_db(from_queryset=Webhook.objects.select_for_update(no_key=no_key))
         except Webhook.DoesNotExist:
             raise WebhookGone from None
         self.application = application

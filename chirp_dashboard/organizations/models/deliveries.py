@@ -21,7 +21,7 @@ from chirp_dashboard.organizations.public_ids import public_id
 from chirp_dashboard.organizations.refusals import Refused
 
 from .activity import Activity, Actor
-from .applications import TWICE_WITHIN, Webhook
+from .applications import TWICE_WITHIN, Webhook, WebhookGone
 from .mail import Mail
 
 RETRIES = (
@@ -189,8 +189,9 @@ class Delivery(models.Model):
         """
         locked = Delivery.objects.select_for_update(no_key=True)
         try:
+            self.webhook.lock()
             self.refresh_from_db(fields=["tries", "state"], from_queryset=locked)
-        except Delivery.DoesNotExist:
+        except (WebhookGone, Delivery.DoesNotExist):
             return
         self.attempts.create(
             at=at, status=result.status, answer=result.text[:LONGEST_ANSWER],

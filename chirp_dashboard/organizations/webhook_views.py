@@ -153,8 +153,8 @@ def redeliver(request, org, slug, message):
     try:
         found.redeliver(by=request.user, at=timezone.now())
     except Refused as refusal:
-        found.refresh_from_db()
-        return delivery_page(request, found, refusal=refusal, status=409)
+        now = find_delivery(request, slug, message)
+        return delivery_page(request, now, refusal=refusal, status=409)
     return back(request, slug, f"{found.event} is sent again.")
 
 

@@ -174,6 +174,20 @@ def test_one_is_sent_again_and_the_filters_stay(developer_client, webhook):
     assert Activity.objects.filter(verb="webhook_redelivered").count() == 1
 
 
+def test_event_whose_webhook_is_removed_while_it_is_asked_for_is_not_found(
+    developer_client, webhook, monkeypatch
+):
+    delivery, redeliver = failed(webhook), Delivery.redeliver
+
+    def redeliver_too_late(self, **given):
+        webhook.delete()
+        redeliver(self, **given)
+
+    monkeypatch.setattr(Delivery, "redeliver", redeliver_too_late)
+    again = f"{PAGE}deliveries/{delivery.message_id}/again/"
+    assert developer_client.post(again).status_code == 404
+
+
 def test_all_that_failed_since_is_sent_again(developer_client, storefront, alerts, webhook):
     now = timezone.now()
     old, new = failed(webhook, at=now - timedelta(days=3)), failed(webhook, at=now)

@@ -69,6 +69,9 @@ def day(value):
 
 UNPRINTABLE = "leave out line breaks and control characters"
 Text = shaped(rf"[^{CONTROL}]*", UNPRINTABLE, longest=1_000)
+WithDigits = shaped(
+    rf"([^{CONTROL}]*[0-9][^{CONTROL}]*)?", "write digits that stand in the number", longest=1_000
+)
 Name = shaped(
     rf"[^{HIDDEN}]*[^{CONTROL}{SPACES}][^{HIDDEN}]*",
     "write a name that can be seen, without line breaks and control characters",

@@ -261,6 +261,12 @@ def test_pages_of_a_search_have_all_that_was_found_once(admin_call, many):
     assert (found, totals) == (expected, {len(expected)})
 
 
+@pytest.mark.parametrize("q", ["abc", "%20", "-", "%C2%B2"])
+def test_search_without_digits_is_refused_and_does_not_find_everything(admin_call, many, q):
+    answer = admin_call("GET", f"/organization/phone-numbers?q={q}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "q")
+
+
 def test_type_and_digits_narrow_together(admin_call, many):
     local, other = many[0].number[-7:], many[5].number[-7:]
     path = "/organization/phone-numbers?numberType=tollfree&"

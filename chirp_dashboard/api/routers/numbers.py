@@ -1,5 +1,6 @@
 """Phone numbers: reading them, and what is done with those the organization has."""
 
+import re
 from typing import Literal
 
 from django.db import transaction
@@ -22,7 +23,7 @@ from chirp_dashboard.api.schemas import (
     Released,
     Timeline,
 )
-from chirp_dashboard.api.shapes import Text, Type
+from chirp_dashboard.api.shapes import Type, WithDigits
 from chirp_dashboard.api.tags import check_match, tagged
 from chirp_dashboard.api.views import (
     COUNTED_TO,
@@ -201,7 +202,7 @@ def replace(request, number, wanted):
 
 class NumberQuery(paging.NumberPageQuery):
     numberType: Type | None = None
-    q: Text = Field("", description="Digits that stand in the number.")
+    q: WithDigits = Field("", description="Digits that stand in the number.")
 
 
 @router.get(
@@ -213,7 +214,7 @@ class NumberQuery(paging.NumberPageQuery):
 def list_numbers(request, asked: Query[NumberQuery]):
     """Read and written without a detour: of all requests, programs make this one most."""
     organization, kind = request.key.organization, asked.numberType or ""
-    digits = "".join(filter(str.isdigit, asked.q))[:20]
+    digits = re.sub("[^0-9]", "", asked.q)[:20]
     rows, cursor, count = page_of_all(organization, asked, number_type=kind, digits=digits)
     if not kind and not digits:
         count = total(organization) if count is None else count

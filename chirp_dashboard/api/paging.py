@@ -15,7 +15,6 @@ from .shapes import Count, shaped
 DEFAULT, LARGEST = 20, 100
 WRONG = "this cursor is not one of this list"
 BY_ID = (Key(F("id"), keyset.whole),)
-BY_NUMBER = (Key(F("number"), keyset.text), Key(F("id"), keyset.whole))
 IdCursor = shaped("([1-9][0-9]{0,17})?", WRONG, longest=18)
 NumberCursor = shaped("(p?[0-9]{1,15}-[1-9][0-9]{0,17})?", WRONG, longest=35)
 
@@ -48,15 +47,6 @@ class NumberPageQuery(Schema):
             return None
         number, _, pk = self.cursor.partition("-")
         return number.replace("p", "+"), int(pk)
-
-    def read(self, rows):
-        token = keyset.encode(self.after) if self.after else ""
-        page = keyset.read_page(
-            rows, BY_NUMBER, descending=False, after=token, before="", size=self.limit
-        )
-        if not page.older:
-            return page.rows, None
-        return page.rows, cursor_of(page.rows[-1]["key_0"], page.rows[-1]["key_1"])
 
 
 def cursor_of(number, pk):

@@ -139,6 +139,21 @@ def test_a_refunded_number_is_not_brought_back(order, owner):
         number.undo_release(by=owner, at=LATER)
 
 
+def test_pages_do_not_promise_that_a_refunded_number_comes_back(
+    order, organization, owner_client, time_machine
+):
+    number = refund(order()).phone_number
+    time_machine.move_to(LATER)
+    page = f"/o/{organization.slug}/numbers/{number.public_id}/"
+    shown = owner_client.get(page).content.decode()
+    assert "can no longer be brought back" in shown
+    assert "undo-release" not in shown
+    asked = owner_client.get(f"{page}undo-release/").content.decode()
+    assert "cannot be brought back" in asked
+    assert "was refunded" in asked
+    assert "14 days" not in asked
+
+
 def test_a_lock_or_an_earlier_release_does_not_keep_the_money(order, owner):
     placed = order()
     first, second = placed.lines.all()

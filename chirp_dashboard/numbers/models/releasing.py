@@ -58,9 +58,10 @@ class Releases:
     def undo_until(self):
         """The moment after which a release is final; None for a number that is not released.
 
-        That of a test number is final at once: it is added again as cheaply.
+        That of a test number is final at once: it is added again as cheaply. So is that of a refunded one.
         """
-        return self.released_at + UNDO_FOR if self.released_at and not self.is_test else None
+        is_final = self.released_at is None or self.is_test or self.was_refunded
+        return None if is_final else self.released_at + UNDO_FOR
 
     def is_over(self, *, at):
         """Has the last day of a scheduled release passed where the organization is?"""
@@ -144,7 +145,8 @@ class Releases:
         for rental in self.rentals.all():
             rental.charge_periods_begun(today, at=at)
 
-    def _was_refunded(self):
+    @property
+    def was_refunded(self):
         line = getattr(self, "order_line", None)
         return line is not None and line.is_refunded
 
@@ -232,7 +234,7 @@ class Releases:
             raise ReleaseRefused(f"{self} is not released.")
         if self.is_test:
             raise ReleaseRefused("A test number is not brought back. Add it again; it is free.")
-        if self._was_refunded():
+        if self.was_refunded:
             raise ReleaseRefused(f"{self} was refunded, so it is not brought back.")
         if at >= self.undo_until:
             raise ReleaseRefused(

@@ -152,9 +152,10 @@ class PriceChangeQuerySet(models.QuerySet):
     def announce(self, organization=None, *, reason, by, at, through=None, **facts):
         """Announce the new price at once to everyone it affects, with `preview`'s facts; returns the changes.
 
-        For who can wait; the admin leaves it to the worker (`PriceAnnouncement`). Rentals after `through` (of the preview somebody saw) are left alone. Raises PriceChangeRefused
-        before anything is written. Then each organization has a transaction of its own, so that none
-        waits for the others: a repeat after a crash announces what is missing.
+        For who can wait; the admin leaves it to the worker (`PriceAnnouncement`). Rentals after
+        `through` (of the preview somebody saw) are left alone. Raises PriceChangeRefused before
+        anything is written. Then each organization has a transaction of its own, so that none waits
+        for the others: a repeat after a crash announces what is missing.
         """
         reason = self.checked_reason(reason)
         preview = self.preview(organization, **facts, at=at)

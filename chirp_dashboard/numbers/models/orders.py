@@ -117,8 +117,9 @@ class OrderQuerySet(models.QuerySet):
         Placed by `person`, or by a program that shows the API key `key`; a key has no holds of its own.
 
         All or nothing: raises QuoteChanged when a number is gone or the total (minor unit) no longer
-        holds, CreditLimitReached, or Refused. With `expected_total` None it costs what it costs now. The same `idempotency_key` again returns the same
-        order, or raises IdempotencyConflict when what it asks for differs.
+        holds, CreditLimitReached, or Refused. With `expected_total` None it costs what it costs now.
+        The same `idempotency_key` again returns the same order, or raises IdempotencyConflict when
+        what it asks for differs.
         """
         numbers = sorted(set(numbers))
         if not 1 <= len(numbers) <= LINES_PER_ORDER:

@@ -16,7 +16,7 @@ from .rules import validate_slug
 COUNTED_TO = 10_000  # exact counts end here where no counter is kept
 WEBHOOKS_AT_MOST = 10
 TWICE_WITHIN = timedelta(seconds=10)
-"""The same webhook asked for again this soon is a form sent twice."""
+"""A form that comes again this soon was sent twice, and the browser shows the last answer only."""
 
 
 class SlugTaken(Refused):

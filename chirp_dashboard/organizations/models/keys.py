@@ -14,15 +14,13 @@ from chirp_dashboard.organizations.public_ids import ALPHABET, PublicIdField, pu
 from chirp_dashboard.organizations.refusals import Refused
 
 from .activity import Activity, Actor, person_of
-from .applications import Application, ApplicationArchived
+from .applications import TWICE_WITHIN, Application, ApplicationArchived
 
 RANDOM, CHECKSUM = 30, 6
 KEYS_AT_MOST = 50
 """Keys in use of one application, or of the organization; more are a leak waiting to be found."""
 REVOKED_SHOWN = 20
 SEEN_EVERY = timedelta(minutes=1)
-TWICE_WITHIN = timedelta(seconds=10)
-"""A form that comes again this soon was sent twice, and the browser shows the last answer only."""
 
 
 class TooManyKeys(Refused):

@@ -159,6 +159,19 @@ def test_pages_and_swaps_are_light(developer_client, webhook):
     assert len(gzip.compress(swap.content)) <= 15_000
 
 
+@pytest.mark.parametrize("tries", [1, len(RETRIES)])
+def test_failure_that_comes_late_does_not_undo_a_delivery(webhook, tries):
+    """Of a worker so slow that its lease ran out and another one delivered it."""
+    delivery = sent(webhook, results=[FAILED] * tries)
+    late = Delivery.objects.get()
+    delivery.record(DONE, at=NOON)
+    late.record(FAILED, at=NOON)
+    late.refresh_from_db()
+    assert (late.state, late.next_try_at) == (Delivery.State.DELIVERED, None)
+    assert late.attempts.count() == tries + 2, "it is shown all the same"
+    assert Webhook.objects.get().failing_since is None
+
+
 # Sending again --------------------------------------------------------------------------------
 
 

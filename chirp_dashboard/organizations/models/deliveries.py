@@ -197,6 +197,8 @@ class Delivery(models.Model):
             at=at, status=result.status, answer=result.text[:LONGEST_ANSWER],
             error=result.error[:200], milliseconds=result.milliseconds,
         )  # fmt: skip
+        if self.state != self.State.PENDING and not result.ok:
+            return  # it comes late: another worker has ended it meanwhile
         self.tries += 1
         if result.ok:
             self.state, self.delivered_at, self.next_try_at = self.State.DELIVERED, at, None

@@ -5,6 +5,7 @@
   const $ = (id) => document.getElementById(id);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const on = (name, listener, capture = false) => document.addEventListener(name, listener, capture);
+  const dialog = $("dialog");
   const skew = Date.now() - Date.parse(document.body.dataset.now);
 
   // --- Saying things -----------------------------------------
@@ -17,7 +18,6 @@
 
   /** Show what went wrong, in the open dialog or on top of the page; nothing clears the line. */
   function alarm(text) {
-    const dialog = $("dialog");
     let line = dialog.querySelector(".alert-line");
     if (!dialog.open) line = $("alert");
     else if (!line) {
@@ -110,7 +110,7 @@
     htmx.ajax("GET", link.href, { source: link, target: "#dialog", swap: "innerHTML" });
   }
 
-  function showDialog(dialog) {
+  function showDialog() {
     const heading = dialog.querySelector("h1, h2");
     if (heading) {
       heading.id ||= "dialog-title";
@@ -123,30 +123,29 @@
     (field ?? dialog).focus();
   }
 
-  const isDialog = (element) => element.id === "dialog";
+  function leaveDialog(event) {
+    event.preventDefault();
+    if (!typed || confirm("Leave and lose this?")) dialog.close();
+  }
 
-  on("close-dialog", () => $("dialog").close());
-  on("input", ({ target }) => { typed ||= Boolean(target.closest("#dialog")); });
+  on("close-dialog", () => dialog.close());
+  on("input", ({ target }) => { typed ||= dialog.contains(target); });
   on("close", ({ target }) => {
-    if (!isDialog(target)) return;
+    if (target !== dialog) return;
     typed = false;
     target.replaceChildren();
     setTimeout(() => refocus(opener), 30);
   }, true);
-  on("cancel", (event) => {
-    if (!isDialog(event.target)) return;
-    event.preventDefault();
-    if (!typed || confirm("Leave and lose this?")) event.target.close();
-  }, true);
+  on("cancel", (event) => { if (event.target === dialog) leaveDialog(event); }, true);
   on("pointerdown", ({ target, clientX: x, clientY: y }) => {
-    if (!isDialog(target) || typed) return;
+    if (target !== dialog || typed) return;
     const box = target.getBoundingClientRect();
     if (x < box.left || x > box.right || y < box.top || y > box.bottom) target.close();
   });
 
   // An answer that was redirected is a whole page: go there.
   on("htmx:beforeSwap", ({ detail }) => {
-    if (!isDialog(detail.target) || !detail.xhr.responseURL) return;
+    if (detail.target !== dialog || !detail.xhr.responseURL) return;
     const asked = new URL(detail.pathInfo.finalRequestPath, location.href);
     const answered = new URL(detail.xhr.responseURL);
     if (asked.pathname === answered.pathname) return;
@@ -155,10 +154,10 @@
   });
   // What happens in the dialog is not a page: boosted forms and links leave the address alone.
   on("htmx:beforeHistoryUpdate", ({ detail: { target, history } }) => {
-    if (isDialog(target)) Object.assign(history, { type: "replace", path: location.pathname + location.search });
+    if (target === dialog) Object.assign(history, { type: "replace", path: location.pathname + location.search });
   });
   on("htmx:afterSwap", ({ detail: { target, xhr } }) => {
-    if (!isDialog(target)) return;
+    if (target !== dialog) return;
     typed = (typed && xhr.status >= 400) || !!target.querySelector(".once");
     if (!target.children.length) target.close();
   });
@@ -257,7 +256,7 @@
     if (taken) {
       event.preventDefault();
       event.stopImmediatePropagation();
-      if (taken.matches("[data-close]")) $("dialog").close();
+      if (taken.matches("[data-close]")) dialog.close();
       else openDialog(taken);
     } else if (hit("[data-dismiss]")) dismiss(hit(".toast"));
     else if (hit("[data-copy]")) copy(hit("[data-copy]"));
@@ -267,8 +266,10 @@
   on("keydown", (event) => {
     const { key, target } = event;
     let next = null;
-    if (key === "/" && !target.closest("input, select, textarea") && !event.metaKey && !event.ctrlKey && !event.altKey) {
-      next = ($("dialog").open ? $("dialog") : $("main")).querySelector("[type=search]");
+    // Chromium does not ask each time before Escape closes a dialog.
+    if (key === "Escape" && dialog.open) leaveDialog(event);
+    else if (key === "/" && !target.closest("input, select, textarea") && !event.metaKey && !event.ctrlKey && !event.altKey) {
+      next = (dialog.open ? dialog : $("main")).querySelector("[type=search]");
     } else if (key === "ArrowDown" && target.matches(".picker [type=search]")) {
       next = target.closest(".picker").querySelector(".options input:enabled");
     }
@@ -289,9 +290,9 @@
   });
   on("htmx:afterSettle", ({ detail: { target } }) => {
     // Only now htmx hears its forms: one sent before would leave the page.
-    if (isDialog(target) && target.children.length) showDialog(target);
+    if (target === dialog && target.children.length) showDialog();
     for (const id of open) $(id)?.showPopover();
-    if (held && !$("dialog").open) refocus(held);
+    if (held && !dialog.open) refocus(held);
     open = [];
     held = null;
     arrive();

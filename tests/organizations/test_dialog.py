@@ -38,11 +38,12 @@ def test_what_was_typed_is_not_lost_by_a_slip(page, dialog):
     dialog.get_by_label("Name").fill("Reminders")
     page.mouse.click(4, 4)
     expect(dialog).to_be_visible()
-    questions = []
-    page.on("dialog", lambda question: (questions.append(question.message), question.dismiss()))
-    page.keyboard.press("Escape")
-    expect(dialog.get_by_label("Name")).to_have_value("Reminders")
-    assert questions == ["Leave and lose this?"]
+    page.on("dialog", lambda question: question.dismiss())
+    for _ in range(4):  # Chromium by itself leaves no say in the third
+        with page.expect_event("dialog") as question:
+            page.keyboard.press("Escape")
+        assert question.value.message == "Leave and lose this?"
+        expect(dialog.get_by_label("Name")).to_have_value("Reminders")
     dialog.get_by_role("link", name="Cancel").click()
     expect(dialog).to_be_hidden()
 

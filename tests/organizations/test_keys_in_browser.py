@@ -36,8 +36,12 @@ def test_life_of_a_key(visit, owner, storefront, path):
     secret = dialog.locator("#secret").inner_text()
     expect(page.locator("#keys")).to_contain_text("Till")
     page.on("dialog", lambda question: question.dismiss())
-    page.keyboard.press("Escape")
-    expect(dialog).to_be_visible()  # a key nobody copied is not lost by a slip
+    for _ in range(4):
+        with page.expect_event("dialog"):
+            page.keyboard.press(
+                "Escape"
+            )  # a key nobody copied is not lost by a slip, nor by several
+        expect(dialog.locator("#secret")).to_have_text(secret)
     dialog.get_by_role("button", name="Copy").click()
     expect(page.locator("#live")).to_have_text("Copied: the key")
     assert page.evaluate("navigator.clipboard.readText()") == secret

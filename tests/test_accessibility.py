@@ -315,6 +315,19 @@ def test_dialogs(visit, places, subtests):
             expect(heading).to_be_visible()
             expect(page.get_by_role("dialog", name=heading.inner_text())).to_be_visible()
             check(page)
+    with subtests.test("a delivery"):
+        page.goto(places("organizations:webhooks demo storefront"))
+        page.locator("#deliveries a[data-dialog]").first.click()
+        expect(page.get_by_role("dialog").get_by_role("heading", name="Tries")).to_be_visible()
+        check(page)
+    for item in ("Change…", "New signing secret…", "Remove webhook…"):
+        with subtests.test(f"of a webhook: {item}"):
+            page.set_viewport_size({"width": 1280, "height": 900})
+            page.goto(places("organizations:webhooks demo storefront"))
+            page.get_by_role("button", name="More for").click()
+            page.get_by_role("link", name=item).click()
+            expect(page.locator("#dialog #question-title")).to_be_visible()
+            check(page)
     with subtests.test("steps of assigning"):
         page.goto(places("numbers:application_numbers demo wordy"))
         page.locator('main a[data-dialog][href$="/assign/"]').first.click()

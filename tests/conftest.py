@@ -264,6 +264,7 @@ class Visit:
             java_script_enabled=javascript,
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
+            reduced_motion="reduce",  # nothing is looked at while it fades in
         )
         context.set_default_timeout(20_000)
         self.contexts.append(context)

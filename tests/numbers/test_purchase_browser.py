@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from chirp_dashboard.numbers.models import Hold, InventoryNumber, PhoneNumber
 
-from .conftest import in_stock
+from .conftest import in_stock, quoted
 
 LOCAL = "/o/northwind/numbers/purchase/local/"
 
@@ -25,14 +25,17 @@ def select(page, number="12125550142"):
     row(page, number).get_by_role("button", name=re.compile("^Select")).click()
 
 
-def test_selecting_swaps_the_row_and_the_basket_and_moves_nothing(visit, stock, owner):
+def test_selecting_swaps_the_row_and_the_basket_and_moves_nothing(
+    visit, stock, owner, organization
+):
     page = visit(owner, path=f"{LOCAL}?digits=555")
     before = page.evaluate("[scrollY, location.href]")
     place = row(page, "12125550145").bounding_box()
     for number in ("12125550142", "12125550143"):
         select(page, number)
         expect(row(page, number)).to_contain_text("Held for you")
-    expect(page.locator("#basket")).to_contain_text("$2.54")
+    due = sum(quoted(organization, stock[:2], at=timezone.now()))  # rent until the month ends
+    expect(page.locator("#basket")).to_contain_text(f"Added to your account${due / 100:.2f}")
     assert page.evaluate("[scrollY, location.href]") == before
     assert row(page, "12125550145").bounding_box() == place
     expect(page.locator("#id_digits")).to_have_value("555")

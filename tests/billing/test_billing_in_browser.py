@@ -93,6 +93,7 @@ def test_spend_that_cannot_be_added_up_leaves_a_link(visit, billing_person, bill
     expect(page.locator("#alert")).to_contain_text("The connection was lost.")
     expect(page.get_by_role("link", name="on a page of its own")).to_be_visible()
     expect(page.get_by_text("Adding up…")).to_be_hidden()
+    page.context.close()
     visit.complaints.clear()  # the browser's console says it as well
 
 

@@ -75,4 +75,5 @@ def test_lost_connection_is_said_on_the_page(page, visit):
     page.context.set_offline(True)
     page.get_by_role("link", name="Create application").first.click()
     expect(page.get_by_role("alert")).to_contain_text("The connection was lost")
+    page.context.close()
     visit.complaints.clear()  # the browser's console says it as well

@@ -34,6 +34,10 @@ QUIET = {
 }  # fmt: skip
 """The same examples every time, so that a failure is one of the code that was changed."""
 
+MARKS = [
+    pytest.mark.django_db,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestWarning"),
+]
 RIVAL_NUMBER = "+12125550999"
 IDS = re.compile(r"\b[a-z_]+_(?:test_)?[0-9A-Za-z]{27}\b|\bchg_[0-9]+")
 SCHEMA = schemathesis.openapi.from_wsgi("/v1/openapi.json", get_wsgi_application())
@@ -131,6 +135,12 @@ def headers_for(case, secret):
         if scenario is None or scenario == "missing_parameter":  # such as by taking the key away
             return headers
     return headers | {"Authorization": f"Bearer {secret}"}
+
+
+def send(case, secret):
+    """The answer to `case` with the key `secret`, and the headers it was sent with."""
+    headers = headers_for(case, secret)
+    return case.call(headers=headers), headers
 
 
 CONFIRMED = set()

@@ -9,32 +9,30 @@ from chirp_dashboard.numbers.books import check_books
 
 from ..numbers.conftest import prices, purchase, stock
 from .probing import (
+    MARKS,
     OPERATIONS,
     QUIET,
     RIVAL_NUMBER,
     SCHEMA,
     belongings_of,
     forgotten,
-    headers_for,
     scheme_of,
+    send,
     validate,
     world,
 )
 
 __all__ = ["prices", "purchase", "stock", "world"]
 
-pytestmark = [
-    pytest.mark.django_db,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestWarning"),
-]
 MODES = {mode.value: mode for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)}
+
+pytestmark = MARKS
 
 
 def check(case, world, rival):
     """Call and validate; nothing of the other organization may stand in the answer."""
     secret = getattr(world["northwind"], scheme_of(case.operation))
-    headers = headers_for(case, secret)
-    response = case.call(headers=headers)
+    response, headers = send(case, secret)
     validate(case, response, headers)
     assert rival.name not in response.text
     assert RIVAL_NUMBER not in response.text

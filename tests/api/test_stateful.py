@@ -27,23 +27,21 @@ from ..numbers.conftest import prices, purchase, stock
 from .conftest import make_key
 from .probing import (
     IDS,
+    MARKS,
     OPERATIONS,
     QUIET,
     SCHEMA,
     Trespass,
     belongings,
-    headers_for,
     scheme_of,
+    send,
     validate,
     world,
 )
 
 __all__ = ["prices", "purchase", "stock", "world"]
 
-pytestmark = [
-    pytest.mark.django_db,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestWarning"),
-]
+pytestmark = MARKS
 OTHER = {"northwind": "rival", "rival": "northwind"}
 BEGINNING = {
     "appId": "app_", "phoneNumberId": "ph_", "orderId": "ord_", "keyId": "key_", "webhookId": "whk_",
@@ -120,11 +118,9 @@ class Programs(SCHEMA.as_state_machine()):
 
     def send(self, case, actor, *, recorded=False):
         """The answer to `case` with a key of `actor`, when it is as documented and tells nothing of others."""
-        headers = headers_for(case, self.keys[actor][scheme_of(case.operation)])
-        response = case.call(headers=headers)
+        response, headers = send(case, self.keys[actor][scheme_of(case.operation)])
         if response.status_code == 401 and "Authorization" in headers:
-            headers = headers_for(case, self.renewed(actor, scheme_of(case.operation)))
-            response = case.call(headers=headers)
+            response, headers = send(case, self.renewed(actor, scheme_of(case.operation)))
         if recorded:
             self.after_call(response, case)
         validate(case, response, headers, recorder=self.recorder if recorded else None)

@@ -1,12 +1,20 @@
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
+import time_machine
 
 from chirp_dashboard.billing.models import Price
 from chirp_dashboard.numbers.models import InventoryNumber, Order, PhoneNumber
 
 # Noon in New York on 23 November 2026: 8 of the 30 days of the period that ends on 1 December.
 NOON = datetime(2026, 11, 23, 17, tzinfo=UTC)
+
+
+@pytest.fixture
+def an_hour_later():
+    """It is one in the afternoon, and time goes on."""
+    with time_machine.travel(NOON + timedelta(hours=1)):
+        yield
 
 
 @pytest.fixture

@@ -20,14 +20,11 @@ from chirp_dashboard.numbers.models.advancing import LEASE, POLL, SILENCE
 from chirp_dashboard.organizations.models import Activity, Mail
 from chirp_dashboard.organizations.refusals import Refused
 
+from ..crashing import Crash, crashing
 from .conftest import NOON, quoted
 
 DUE = 127
 LATER = NOON + LEASE
-
-
-class Crash(BaseException):
-    """The process died here."""
 
 
 class SlowCarrier(StockCarrier):
@@ -56,11 +53,15 @@ class SlowCarrier(StockCarrier):
         return Answer(answers.pop(0) if len(answers) > 1 else answers[0])
 
 
+def appoint(carrier, monkeypatch):
+    """Let `carrier` be the one that holds and orders call by its name."""
+    monkeypatch.setitem(CARRIERS, carrier.name, carrier)
+    return carrier
+
+
 @pytest.fixture
 def carrier(monkeypatch):
-    carrier = SlowCarrier()
-    monkeypatch.setitem(CARRIERS, "slow", carrier)
-    return carrier
+    return appoint(SlowCarrier(), monkeypatch)
 
 
 @pytest.fixture
@@ -190,21 +191,9 @@ def test_operator_has_a_stuck_order_looked_at_again(prepaying, stock, order, ope
 
 @pytest.mark.parametrize("call", ["authorise", "capture", "look_up"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_crash_around_a_call_to_the_gateway_is_recovered(
-    prepaying, stock, order, monkeypatch, call, moment
-):
-    gateway = GATEWAYS["test"]
-    answer = getattr(gateway, call)
-
-    def crash(*args):
-        if moment == "after":
-            answer(*args)
-        raise Crash
-
-    monkeypatch.setattr(gateway, call, crash)
-    with pytest.raises(Crash):
+def test_crash_around_a_call_to_the_gateway_is_recovered(prepaying, stock, order, call, moment):
+    with crashing(GATEWAYS["test"], call, moment=moment):
         order(stock[0])
-    monkeypatch.undo()
     placed = Order.objects.get()
     assert placed.is_open, "the intent was committed before the call"
     assert settle(placed, at=NOON + timedelta(seconds=59)).is_open, "the lease has not run out"
@@ -213,14 +202,9 @@ def test_crash_around_a_call_to_the_gateway_is_recovered(
     assert_collected_once(DUE)
 
 
-def test_the_sweep_advances_what_a_killed_process_left(prepaying, stock, order, monkeypatch):
-    def crash(*args):
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GATEWAYS["test"], "authorise", crash)
-        with pytest.raises(Crash):
-            order(stock[0])
+def test_the_sweep_advances_what_a_killed_process_left(prepaying, stock, order):
+    with crashing(GATEWAYS["test"], "authorise"):
+        order(stock[0])
     assert Order.objects.advance_due(at=NOON) == 0
     assert Order.objects.advance_due(at=LATER) == 1
     assert Order.objects.get().state == "completed"

@@ -1,9 +1,7 @@
 import re
-from datetime import timedelta
 from html import unescape
 
 import pytest
-import time_machine
 
 from chirp_dashboard.numbers.models import Assignment, PhoneNumber
 from chirp_dashboard.numbers.picking import AT_ONCE
@@ -12,15 +10,11 @@ from chirp_dashboard.organizations.models import Application
 from .conftest import NOON
 from .owned import own, own_many, put
 
+pytestmark = pytest.mark.usefixtures("an_hour_later")
+
 APP = "/o/northwind/apps/storefront/numbers/"
 ASSIGN = f"{APP}assign/"
 HTMX = {"HX-Request": "true", "HX-Current-URL": f"http://testserver{APP}"}
-
-
-@pytest.fixture(autouse=True)
-def clock():
-    with time_machine.travel(NOON + timedelta(hours=1)):
-        yield
 
 
 @pytest.fixture

@@ -11,14 +11,17 @@ from chirp_dashboard.billing.gateways.test import Fault
 from chirp_dashboard.billing.models import Invoice, Payment, Standing, TestAuthorisation
 from chirp_dashboard.billing.models.payments import ONE_DAY, WINDOW
 from chirp_dashboard.numbers.books import check_books
-from chirp_dashboard.numbers.carriers import CARRIERS, Outcome
+from chirp_dashboard.numbers.carriers import Outcome
 from chirp_dashboard.numbers.models import Hold, Order, PhoneNumber
 from chirp_dashboard.numbers.models.advancing import LEASE, SILENCE
 from chirp_dashboard.organizations.models import Mail
 
+from ..crashing import crashing
 from .conftest import NOON, quoted
-from .test_advance_order import Crash, SlowCarrier
+from .test_advance_order import SlowCarrier, appoint, prepaying
 from .test_interrupted_orders import KillAt, Killed
+
+__all__ = ["prepaying"]
 
 DUE = 127
 MINUTE = timedelta(minutes=1)
@@ -38,26 +41,22 @@ class FarCarrier(SlowCarrier):
 
 @pytest.fixture
 def carrier(monkeypatch):
-    carrier = FarCarrier()
-    monkeypatch.setitem(CARRIERS, "slow", carrier)
-    return carrier
+    return appoint(FarCarrier(), monkeypatch)
 
 
 @pytest.fixture
-def place(organization, owner, carrier, stock):
+def place(prepaying, owner, carrier, stock):
     """Order `count` numbers by card; the carrier has the first at once and goes on promising the others."""
-    organization.gateway = "test"
-    organization.save()
 
     def place(*answers):
         rows = stock[: len(answers)]
         for row, answer in zip(rows, answers, strict=True):
             carrier.answers[row.number] = [answer]
         keys = [row.key for row in rows]
-        Hold.objects.hold(organization, owner, keys, at=NOON, carrier="slow")
+        Hold.objects.hold(prepaying, owner, keys, at=NOON, carrier="slow")
         return Order.objects.place(
-            organization, person=owner, numbers=keys, at=NOON, idempotency_key="key",
-            expected_total=sum(quoted(organization, rows, at=NOON)),
+            prepaying, person=owner, numbers=keys, at=NOON, idempotency_key="key",
+            expected_total=sum(quoted(prepaying, rows, at=NOON)),
         )  # fmt: skip
 
     return place
@@ -162,19 +161,9 @@ def test_what_comes_while_the_gateway_is_silent_is_not_mixed_with_it(waiting, ca
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("call", ["look_up", "capture"])
-def test_a_crash_around_a_call_is_harmless(waiting, carrier, monkeypatch, call, moment):
-    gateway = GATEWAYS["test"]
-    answer = getattr(gateway, call)
-
-    def crash(*args):
-        if moment == "after":
-            answer(*args)
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(gateway, call, crash)
-        with pytest.raises(Crash):
-            advance(waiting, at=COLLECT_BY)
+def test_a_crash_around_a_call_is_harmless(waiting, carrier, call, moment):
+    with crashing(GATEWAYS["test"], call, moment=moment):
+        advance(waiting, at=COLLECT_BY)
     advance(waiting, at=COLLECT_BY + LEASE)
     assert_collected(DUE, at=COLLECT_BY + LEASE)
     assert_rest_invoiced(deliver_the_rest(waiting, carrier), DUE, at=LATER)

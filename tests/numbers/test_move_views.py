@@ -1,22 +1,16 @@
 import re
-from datetime import timedelta
 from html import unescape
 
 import pytest
-import time_machine
 
 from chirp_dashboard.numbers.models import Assignment
 
 from .conftest import NOON
 
+pytestmark = pytest.mark.usefixtures("an_hour_later")
+
 APP = "/o/northwind/apps/storefront/numbers/"
 HTMX = {"HX-Request": "true", "HX-Current-URL": f"http://testserver{APP}"}
-
-
-@pytest.fixture(autouse=True)
-def clock():
-    with time_machine.travel(NOON + timedelta(hours=1)):
-        yield
 
 
 @pytest.fixture

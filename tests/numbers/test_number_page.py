@@ -12,13 +12,9 @@ from chirp_dashboard.organizations.models import Activity, Actor
 from .conftest import NOON
 from .owned import own
 
+pytestmark = pytest.mark.usefixtures("an_hour_later")
+
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture(autouse=True)
-def clock():
-    with time_machine.travel(NOON + timedelta(hours=1)):
-        yield
 
 
 @pytest.fixture

@@ -10,14 +10,10 @@ from chirp_dashboard.numbers.models import Assignment, PhoneNumber
 
 from .conftest import NOON
 
+pytestmark = pytest.mark.usefixtures("an_hour_later")
+
 LIST = "/o/northwind/numbers/"
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture(autouse=True)
-def clock():
-    with time_machine.travel(NOON + timedelta(hours=1)):
-        yield
 
 
 @pytest.fixture

@@ -1,23 +1,17 @@
 import re
-from datetime import timedelta
 from html import unescape
 
 import pytest
-import time_machine
 
 from chirp_dashboard.billing.models import Rental
 from chirp_dashboard.numbers.models import Assignment
 
 from .conftest import NOON
 
+pytestmark = pytest.mark.usefixtures("an_hour_later")
+
 LIST = "/o/northwind/numbers/"
 APP = "/o/northwind/apps/storefront/numbers/"
-
-
-@pytest.fixture(autouse=True)
-def clock():
-    with time_machine.travel(NOON + timedelta(hours=1)):
-        yield
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 import re
 import threading
-from datetime import timedelta
 from html import unescape
 
 import pytest
-import time_machine
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -40,18 +38,14 @@ from .owned import own
 from .test_at_once import Meanwhile, the
 from .test_suspend import suspend
 
+pytestmark = pytest.mark.usefixtures("an_hour_later")
+
 HOME = "/o/northwind/"
 APP = f"{HOME}apps/sandbox/numbers/"
 ADD = f"{APP}test/"
 LIST = f"{HOME}numbers/"
 HTMX = {"HX-Request": "true", "HX-Current-URL": f"http://testserver{APP}"}
 FIRST = "+15005550100"
-
-
-@pytest.fixture(autouse=True)
-def clock():
-    with time_machine.travel(NOON + timedelta(hours=1)):
-        yield
 
 
 @pytest.fixture
@@ -120,19 +114,18 @@ def test_left_empty_it_is_the_number_that_was_offered(owner_client, sandbox, num
     assert f"{added.display}, unless you write another" in words
 
 
-@pytest.mark.parametrize(
-    ("typed", "number_type", "number"),
-    [
-        ("212-555-0142", "local", "+12125550142"),
-        ("1 212 555 0142", "local", "+12125550142"),
-        ("+44 20 7946 0958", "local", "+442079460958"),
-        ("(800) 555-0199", "tollfree", "+18005550199"),
-        ("701 42", "shortcode", "70142"),
-    ],
-)
-def test_numbers_may_be_typed_as_people_write_them(
-    owner_client, sandbox, typed, number_type, number
-):
+TYPED = {
+    "212-555-0142": ("+12125550142", "local"),
+    "1 212 555 0142": ("+12125550142", "local"),
+    "+44 20 7946 0958": ("+442079460958", "local"),
+    "(800) 555-0199": ("+18005550199", "tollfree"),
+    "701 42": ("70142", "shortcode"),
+}
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_numbers_may_be_typed_as_people_write_them(owner_client, sandbox, typed):
+    number, number_type = TYPED[typed]
     assert add(owner_client, typed, number_type).status_code == 302
     assert PhoneNumber.objects.get().number == number
 

@@ -7,6 +7,7 @@ from django.db import connection
 
 from chirp_dashboard.billing.models import Customer
 
+from ...crashing import crashing
 from .conftest import pay_by_card, slow
 from .test_gateway import INTENTS, INVOICES, bill, paid_invoices, purchase
 
@@ -56,29 +57,16 @@ def test_an_invoice_collected_by_many_is_collected_once(payer, stripe_world, str
     assert paid_invoices(stripe_world) == [(payment.reference, payment.amount)]
 
 
-class Killed(BaseException):
-    """Nothing catches it, as nothing catches a signal."""
-
-
 @pytest.mark.django_db(transaction=False)
 @pytest.mark.parametrize("tries", [slow(0), 1])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", ["_create_invoice", "_fill", "_finalise", "_pay"])
 def test_a_process_killed_between_two_steps_leaves_an_invoice_that_is_finished(
-    step, when, tries, organization, stripe_world, stripe_gateway, monkeypatch
+    step, when, tries, organization, stripe_world, stripe_gateway
 ):
     payment = bill(pay_by_card(organization, stripe_world))
-    take = getattr(stripe_gateway, step)
-
-    def killed(*args):
-        if when == "after":
-            take(*args)
-        raise Killed
-
-    with monkeypatch.context() as crash:
-        crash.setattr(stripe_gateway, step, killed)
-        with pytest.raises(Killed):
-            stripe_gateway.collect(payment)
+    with crashing(stripe_gateway, step, moment=when):
+        stripe_gateway.collect(payment)
     known = stripe_gateway.look_up(payment)
     assert known.state == ("captured" if (step, when) == ("_pay", "after") else "missing")
     payment.tries = tries

@@ -210,6 +210,14 @@ def stranger_client(stranger):
 
 
 @pytest.fixture
+def stale_client(owner):
+    """The owner, who proved the password too long ago to be given a secret."""
+    client = Client()
+    client.force_login(owner)
+    return client
+
+
+@pytest.fixture
 def operator_client(operator):
     return signed_in(operator)
 

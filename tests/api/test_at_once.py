@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from chirp_dashboard.api import door
@@ -34,6 +34,7 @@ from chirp_dashboard.organizations.models import (
 )
 
 from ..numbers.conftest import NOON, in_stock, number, prices, purchase, quoted, stock
+from ..numbers.test_at_once import Meanwhile
 from ..numbers.test_purchase_race import at_once, without_guards
 
 __all__ = ["number", "prices", "purchase", "stock"]
@@ -441,6 +442,47 @@ def test_control_without_the_lock_both_changes_pass(
     answers = set_apps_twice(program(organization), number, [storefront, alerts])
     assert sorted(answer.status for answer in answers) == [200, 200]
     assert number.assignments.open().count() == 2, "and neither got what it asked for"
+
+
+def test_change_that_slips_in_before_the_lock_is_412(program, organization, storefront):
+    """The program has read the version; while it waits for the lock somebody else writes another."""
+    call, path = program(organization), f"/organization/apps/{storefront.public_id}"
+    read, answers = call("GET", path), []
+    with transaction.atomic():
+        Application.objects.get().lock()
+        renaming = Meanwhile(
+            lambda: answers.append(
+                call("PUT", path, {"name": "Theirs"}, If_Match=read.headers["ETag"])
+            )
+        )
+        assert renaming.waits()
+        Application.objects.update(name="Ours", renamed_at=NOON)
+    renaming.ends()
+    assert [answer.status for answer in answers] == [412]
+    assert Application.objects.get().name == "Ours"
+
+
+def test_change_of_a_webhook_waits_in_turn_and_is_412(program, organization, storefront):
+    """Application first, then webhook, as everybody locks them; the other way round they deadlock."""
+    webhook = storefront.webhooks.create(
+        url="https://hooks.example/x", events=["phone_numbers.assigned"]
+    )
+    path = f"/organization/apps/{storefront.public_id}/webhooks/{webhook.public_id}"
+    call, answers = program(organization), []
+    read = call("GET", path)
+    with transaction.atomic():
+        Application.objects.get().lock()
+        changing = Meanwhile(
+            lambda: answers.append(
+                call("PUT", path, {"url": "https://theirs.example/"}, If_Match=read.headers["ETag"])
+            )
+        )
+        assert changing.waits()
+        Webhook.objects.get().lock()
+        Webhook.objects.update(url="https://ours.example/")
+    changing.ends()
+    assert [answer.status for answer in answers] == [412]
+    assert Webhook.objects.get().url == "https://ours.example/"
 
 
 # A day later ----------------------------------------------------------------------------------

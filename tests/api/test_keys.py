@@ -5,6 +5,7 @@ import re
 import pytest
 from django.utils import timezone
 
+from chirp_dashboard.api.models import Answer
 from chirp_dashboard.organizations.models import Activity, ApiKey
 from chirp_dashboard.organizations.models.keys import (
     KEYS_AT_MOST,
@@ -83,6 +84,28 @@ def test_keys_are_made_listed_and_revoked(admin_call, storefront):
     assert admin_call("DELETE", f"/organization/app-keys/{key['id']}").status_code == 200
     assert admin_call("DELETE", f"/organization/app-keys/{key['id']}").status_code == 404
     assert admin_call("GET", "/organization/app-keys").json() == {"keys": [], "totalCount": 0}
+
+
+def test_key_is_revoked_where_keys_of_its_kind_are(admin_call, app_call):
+    admin, app = (ApiKey.objects.get(kind=kind).public_id for kind in ("admin", "app"))
+    assert admin_call("DELETE", f"/organization/admin-keys/{app}").status_code == 404
+    assert admin_call("DELETE", f"/organization/app-keys/{admin}").status_code == 404
+    assert not ApiKey.objects.exclude(revoked_at=None).exists()
+
+
+def test_key_of_an_archived_application_opens_nothing(app_call, storefront):
+    assert app_call("GET", "/phone-numbers").status_code == 200
+    storefront.archived_at = timezone.now()
+    storefront.save(update_fields=["archived_at"])
+    assert not ApiKey.objects.exclude(revoked_at=None).exists(), "it was not revoked"
+    assert app_call("GET", "/phone-numbers").status_code == 401
+
+
+def test_stored_answer_holds_no_key(admin_call):
+    made = admin_call("POST", "/organization/admin-keys", {"name": "CI"}, Idempotency_Key="k")
+    stored = Answer.objects.get().body
+    assert made.json()["key"] not in stored
+    assert f"sk_admin_****{made.json()['key'][-4:]}" in stored
 
 
 def test_key_of_another_organization_is_404(admin_call, rival_call):

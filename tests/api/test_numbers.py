@@ -4,6 +4,7 @@ import pytest
 from django.utils import timezone
 
 from chirp_dashboard.api.schemas import NumberList
+from chirp_dashboard.numbers.models import PhoneNumber
 from chirp_dashboard.organizations.models import Activity, Application
 
 from ..numbers.conftest import number, prices, purchase, stock
@@ -42,6 +43,24 @@ def test_assigning_twice_is_409(app_call, number):
     again = app_call("POST", "/phone-numbers", body)
     assert again.status_code == 409
     assert again.json()["error"]["code"] == "resource_already_exists"
+
+
+def test_live_and_test_numbers_stay_with_applications_of_their_kind(
+    admin_call, number, organization, storefront, owner
+):
+    sandbox = Application.objects.create(
+        organization=organization, name="Sandbox", slug="sandbox", kind=Application.Kind.TEST
+    )
+    made_up = PhoneNumber.objects.add_test(
+        sandbox, "+15005550142", number_type="local", by=owner, at=timezone.now()
+    )
+    for application, other in ((storefront, made_up), (sandbox, number)):
+        path = f"/organization/apps/{application.public_id}/phone-numbers"
+        answer = admin_call("POST", path, {"phoneNumberId": other.public_id})
+        assert answer.status_code == 404
+        assert answer.json()["error"]["param"] == "phoneNumberId"
+    assert not number.assignments.exists()
+    assert [each.application for each in made_up.assignments.all()] == [sandbox]
 
 
 def test_assigning_to_a_named_app_tells_facts(admin_call, number, storefront):

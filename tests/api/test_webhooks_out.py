@@ -16,6 +16,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from chirp_dashboard.organizations import sending
+from chirp_dashboard.organizations.forms import KEPT
 from chirp_dashboard.organizations.models import (
     Delivery,
     Mail,
@@ -339,8 +340,18 @@ def test_application_keeps_its_webhooks_itself(app_call, storefront):
     changed = app_call("PUT", f"/webhooks/{body['id']}", {"url": "https://example.org/"})
     assert changed.json()["url"] == "https://example.org/"
     assert Webhook.objects.get().headers == {"X-A": "b"}, "not shown, and kept"
+    shown = app_call("GET", f"/webhooks/{body['id']}").json()
+    listed = app_call("GET", "/webhooks").json()["webhooks"]
+    for each in (body, changed.json(), shown, *listed):
+        assert each["headers"] == {"X-A": KEPT}
     assert app_call("DELETE", f"/webhooks/{body['id']}").status_code == 200
     assert app_call("GET", "/webhooks").json() == {"webhooks": []}
+
+
+def test_a_program_may_want_the_same_twice(app_call, storefront):
+    ids = {app_call("POST", "/webhooks", WANTED).json()["id"] for _ in range(2)}
+    assert ids == set(storefront.webhooks.values_list("public_id", flat=True))
+    assert len(ids) == 2
 
 
 def test_admin_key_does_the_same_for_any_app(admin_call, rival_call, storefront):

@@ -9,6 +9,7 @@ from chirp_dashboard.billing.models import PriceAnnouncement, PriceChange, Renta
 from chirp_dashboard.billing.models.price_changes import PriceChangeRefused
 from chirp_dashboard.organizations.models import Mail
 
+from ..numbers.test_at_once import Meanwhile
 from .conftest import JANUARY, NOON, rent, run
 
 EARLIEST = NOON + timedelta(days=2)  # 25 November: 1 January is 37 days away
@@ -65,6 +66,17 @@ def test_the_worker_announces_it_to_everyone_once(asked):
     announcement = the(asked)
     assert announcement.is_finished
     assert (announcement.done, announcement.changed, announcement.refusals) == (2, 3, [])
+    assert_announced_once()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_at_once_announce_it_to_everyone_once(asked, organization):
+    with transaction.atomic():
+        the(asked)._announce_to(organization, at=NOON)
+        other = Meanwhile(lambda: the(asked).work(at=NOON))
+        assert other.waits()
+    other.ends()
+    assert the(asked).is_finished
     assert_announced_once()
 
 

@@ -239,6 +239,17 @@ def test_completing_a_release_and_suspending_wait_in_turn(
     assert not check_books(at=LATER)
 
 
+def test_cancelling_a_release_and_suspending_wait_in_turn(
+    being_released, organization, owner, monkeypatch
+):
+    before = {"by": owner, "at": NOON}
+    assert collide(monkeypatch, "_change", lambda: being_released.cancel_release(**before))
+    assert PhoneNumber.objects.get().releases_on is None
+    set_suspended(organization, None)
+    follow_standing()
+    assert not check_books(at=LATER)
+
+
 def test_without_the_organizations_lock_first_they_wait_for_each_other(being_released, monkeypatch):
     class Unlocked:
         @staticmethod

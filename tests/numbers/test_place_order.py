@@ -158,6 +158,8 @@ def test_same_key_with_another_order_is_refused(stock, organization, owner):
     place(organization, owner, stock[0])
     with pytest.raises(IdempotencyConflict):
         place(organization, owner, stock[1])
+    with pytest.raises(IdempotencyConflict):
+        place(organization, owner, stock[0], total=DUE + 1)
     assert PhoneNumber.objects.count() == 1
 
 

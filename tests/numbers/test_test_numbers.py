@@ -305,6 +305,13 @@ def test_for_others_the_application_does_not_exist(request, client, sandbox):
     assert not PhoneNumber.objects.exists()
 
 
+def test_test_application_of_others_is_404(owner_client, rival):
+    rival.applications.create(name="Theirs", slug="theirs", kind="test")
+    path = f"{HOME}apps/theirs/numbers/test/"
+    assert owner_client.get(path).status_code == owner_client.post(path).status_code == 404
+    assert not PhoneNumber.objects.exists()
+
+
 def test_application_nobody_has_is_404(owner_client, organization):
     assert owner_client.get(ADD).status_code == 404
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 from django.contrib.staticfiles import finders
+from django.db import transaction
 from django.utils import timezone
 
 from chirp_dashboard.organizations.models import (
@@ -20,6 +21,8 @@ from chirp_dashboard.organizations.models import (
 )
 from chirp_dashboard.organizations.models.deliveries import RETRIES
 from chirp_dashboard.organizations.refusals import Refused
+
+from ..numbers.test_at_once import Meanwhile
 
 pytestmark = pytest.mark.django_db
 
@@ -230,6 +233,33 @@ def test_what_failed_of_a_webhook_that_is_gone_is_not_that_of_the_others(
     assert delivery.state == Delivery.State.FAILED
 
 
+def test_delivery_is_found_under_its_own_application_only(developer_client, alerts, webhook):
+    delivery = failed(webhook)
+    theirs = f"{PAGE}deliveries/{delivery.message_id}/".replace("storefront", "alerts")
+    assert developer_client.get(theirs).status_code == 404
+    assert developer_client.post(f"{theirs}again/").status_code == 404
+    delivery.refresh_from_db()
+    assert delivery.state == Delivery.State.FAILED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_send_what_failed_again_at_once_send_it_once(storefront, webhook, owner):
+    failed(webhook)
+    counts = []
+
+    def send_again():
+        again = {"since": NOON, "by": owner, "at": NOON}
+        counts.append(Delivery.objects.redeliver_failed(storefront, **again))
+
+    with transaction.atomic():
+        send_again()
+        second = Meanwhile(send_again)
+        assert second.waits()
+    second.ends()
+    assert counts == [1, 0]
+    assert Activity.objects.get(verb="webhook_redelivered").after["count"] == 1
+
+
 def test_switched_off_webhook_is_switched_on(developer_client, storefront):
     webhook = hook(storefront, failing_since=NOON, disabled_at=NOON)
     assert "is switched off" in text(developer_client.get(PAGE))
@@ -259,6 +289,19 @@ def test_rotation_without_its_form_is_refused(developer_client, webhook, version
     answer = developer_client.post(f"{PAGE}{webhook.public_id}/secret/", {"version": version})
     assert answer.status_code == 409
     assert Webhook.objects.get().secret_version == 1
+
+
+def test_stale_session_proves_itself_before_a_signing_secret(stale_client, webhook):
+    path = f"{PAGE}{webhook.public_id}/secret/"
+    for asked in (stale_client.get(path), stale_client.post(path, {"version": "1"})):
+        assert asked.headers["Location"].startswith("/accounts/reauthenticate/?next=")
+    webhook.refresh_from_db()
+    assert webhook.secret_version == 1
+
+
+def test_refusal_for_a_secret_that_was_never_renewed_names_no_day(developer_client, webhook):
+    answer = developer_client.post(f"{PAGE}{webhook.public_id}/secret/", {"version": "7"})
+    assert "The newest is from" not in text(answer)
 
 
 def test_without_the_guard_a_second_form_would_end_the_known_secret(webhook, owner):

@@ -210,14 +210,6 @@ def test_tabs_offer_what_a_role_may(developer_client, viewer_client, storefront)
 # Fresh proof ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def stale_client(owner):
-    """Somebody who signed in long ago."""
-    client = Client()
-    client.force_login(owner)
-    return client
-
-
 @pytest.mark.parametrize("page", [KEYS, ADMIN_KEYS])
 def test_stale_session_proves_itself_before_a_key(stale_client, storefront, page):
     create = page + "create/"

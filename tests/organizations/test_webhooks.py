@@ -14,7 +14,7 @@ from chirp_dashboard.organizations.models import (
     rotate_secret,
     secret_of,
 )
-from chirp_dashboard.organizations.models.applications import WebhookGone
+from chirp_dashboard.organizations.models.applications import WEBHOOKS_AT_MOST, WebhookGone
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SETTINGS = "/o/northwind/apps/storefront/settings/"
@@ -70,6 +70,15 @@ def test_form_sent_twice_adds_one_webhook(developer_client, storefront, time_mac
     first, second = (developer_client.post(CREATE, SENT) for _ in range(2))
     assert first.context["secret"] == second.context["secret"]
     assert Webhook.objects.count() == Activity.objects.count() == 1
+
+
+def test_there_is_an_end_to_the_webhooks_of_an_application(developer_client, storefront):
+    for place in range(WEBHOOKS_AT_MOST):
+        assert developer_client.post(CREATE, SENT | {"headers": f"X: {place}"}).status_code == 200
+    refused = developer_client.post(CREATE, SENT | {"headers": "X: one too many"})
+    assert refused.status_code == 409
+    assert "at most 10 webhooks" in refused.content.decode()
+    assert storefront.webhooks.count() == WEBHOOKS_AT_MOST
 
 
 def test_application_has_several_webhooks(developer_client, storefront, webhook):

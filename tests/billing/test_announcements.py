@@ -76,7 +76,9 @@ def test_two_workers_at_once_announce_it_to_everyone_once(asked, organization):
         other = Meanwhile(lambda: the(asked).work(at=NOON))
         assert other.waits()
     other.ends()
-    assert the(asked).is_finished
+    announcement = the(asked)
+    assert announcement.is_finished
+    assert (announcement.changed, announcement.refusals) == (3, [])
     assert_announced_once()
 
 

@@ -239,15 +239,16 @@ def test_completing_a_release_and_suspending_wait_in_turn(
     assert not check_books(at=LATER)
 
 
-def test_cancelling_a_release_and_suspending_wait_in_turn(
-    being_released, organization, owner, monkeypatch
-):
-    before = {"by": owner, "at": NOON}
-    assert collide(monkeypatch, "_change", lambda: being_released.cancel_release(**before))
+def test_cancelling_a_release_takes_the_organizations_lock_first(shared, organization, owner):
+    shared.release(when="period_end", by=owner, at=NOON)
+    with transaction.atomic():
+        Standing.lock(organization)
+        cancelling = Meanwhile(lambda: the(shared).cancel_release(by=owner, at=NOON))
+        assert cancelling.waits()
+        the(shared).lock()  # or it deadlocks here
+    cancelling.ends()
     assert PhoneNumber.objects.get().releases_on is None
-    set_suspended(organization, None)
-    follow_standing()
-    assert not check_books(at=LATER)
+    assert not check_books(at=NOON)
 
 
 def test_without_the_organizations_lock_first_they_wait_for_each_other(being_released, monkeypatch):

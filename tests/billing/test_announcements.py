@@ -1,6 +1,7 @@
 """What an operator asked to be announced is worked by the worker, once, however often it is killed."""
 
 from datetime import date, timedelta
+from functools import partial
 
 import pytest
 from django.db import ProgrammingError, transaction
@@ -70,10 +71,12 @@ def test_the_worker_announces_it_to_everyone_once(asked):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_workers_at_once_announce_it_to_everyone_once(asked, organization):
+@pytest.mark.parametrize("to", ["both", "the other"])
+def test_two_workers_at_once_announce_it_to_everyone_once(asked, organization, rival, to):
+    go_on = the(asked).work if to == "both" else partial(the(asked)._announce_to, rival)
     with transaction.atomic():
         the(asked)._announce_to(organization, at=NOON)
-        other = Meanwhile(lambda: the(asked).work(at=NOON))
+        other = Meanwhile(lambda: go_on(at=NOON))
         assert other.waits()
     other.ends()
     announcement = the(asked)
